@@ -1,0 +1,74 @@
+# queue_service: build, install and test.
+#
+#   make, make install      build and install with PGXS (PG_CONFIG=... to choose)
+#   make installcheck       regression and isolation tests, on a running server
+#   make check              everything, on private servers; needs no set-up
+#   make check-regress      one layer of it, as are check-isolation, check-tap
+#                           and check-compilers; TESTS="name name" picks tests
+#   make quickstart, psql   see it work, play with it
+
+MODULE_big = queue_service
+EXTENSION = queue_service
+DATA = $(sort $(wildcard queue_service--*.sql))
+PGFILEDESC = "queue_service - multi-tenant job queue"
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+
+REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
+ISOLATION = $(patsubst specs/%.spec,%,$(sort $(wildcard specs/*.spec)))
+EXTRA_CLEAN = src/*.d $(realpath tmp_check) tmp_check
+
+PG_CONFIG ?= pg_config
+
+# PostgreSQL's headers as system headers: -Wextra is for our own code.
+PG_CPPFLAGS = -isystem $(shell $(PG_CONFIG) --includedir-server)
+# PGXS tracks no headers; -MD also notes PostgreSQL's own, so that a new minor
+# release rebuilds.
+PG_CFLAGS = -Wall -Wextra -MD -MP
+# clang reports unused parameters of PostgreSQL's macros as ours (gcc, which
+# does not, looks after the rest), and does not know all flags in PGXS.
+ifneq ($(findstring clang,$(CC)),)
+PG_CFLAGS += -Wno-unused-parameter -Wno-unknown-warning-option \
+	-Wno-ignored-optimization-argument
+endif
+
+# Bitcode serves to inline functions into JIT-compiled expressions. None of
+# ours is cheap enough to gain, and it would need the very clang that
+# PostgreSQL was built with.
+override with_llvm = no
+
+# These run scripts that find or install what they need, so they work where
+# PGXS is not installed yet. PGXS also brings a "check" of its own.
+own_goals = check check-regress check-isolation check-tap check-compilers \
+	check-mutants bench stress quickstart psql
+
+ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+-include $(OBJS:.o=.d)
+$(OBJS): Makefile
+
+else
+
+export PG_CONFIG
+pgxs_goals = $(filter-out $(own_goals),$(MAKECMDGOALS))
+.PHONY: $(own_goals) $(pgxs_goals)
+.NOTPARALLEL:
+
+$(pgxs_goals):
+	+$(MAKE) $@
+
+check:
+	@scripts/check all $(TESTS)
+check-regress check-isolation check-tap check-compilers:
+	@scripts/check $(@:check-%=%) $(TESTS)
+check-mutants:
+	@mutants/run $(TESTS)
+bench:
+	@bench/run
+stress:
+	@stress/run
+quickstart psql:
+	@scripts/$@
+
+endif

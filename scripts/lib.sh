@@ -1,0 +1,177 @@
+# Shared by the scripts here: packages, build, private PostgreSQL tree, server.
+# To be sourced by bash with `set -euo pipefail`.
+#
+# Everything is installed and run in $QS_BUILD (default: tmp_check/ here).
+# PostgreSQL refuses to run as root, so for root the servers and test drivers
+# run as user postgres; the build itself runs as the caller.
+
+# shellcheck shell=bash
+
+src=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+QS_BUILD=${QS_BUILD:-$src/tmp_check}
+: "${PG_CONFIG:=pg_config}"
+
+die()
+{
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+# Run a command as the user that owns the servers.
+as_pg()
+{
+	if [ "$(id -u)" = 0 ]
+	then
+		runuser -u postgres -- "$@"
+	else
+		"$@"
+	fi
+}
+
+# Are these there: compiler, make, a complete PostgreSQL, Perl for TAP?
+have_tools()
+{
+	command -v cc make "$PG_CONFIG" >/dev/null &&
+		[ -f "$("$PG_CONFIG" --pgxs)" ] &&
+		[ -x "$("$PG_CONFIG" --bindir)/postgres" ] &&
+		perl -MIPC::Run -MTest::More -e 1 2>/dev/null
+}
+
+# Install what is missing, from the distribution's packages.
+need_tools()
+{
+	local root=() version dropin
+
+	have_tools && return
+	command -v apt-get >/dev/null ||
+		die "needs a C compiler, make, PostgreSQL 15 or later with its server" \
+			"headers, and Perl with IPC::Run"
+	if [ "$(id -u)" != 0 ]
+	then
+		root=(sudo)
+		command -v sudo >/dev/null ||
+			die "packages are missing; as root: apt-get install gcc libc6-dev" \
+				"make postgresql postgresql-server-dev-all libipc-run-perl"
+	fi
+	echo "Installing the packages that are missing ..."
+	"${root[@]}" apt-get update -qq
+	version=$(apt-cache depends postgresql |
+		sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p')
+	[ -n "$version" ] || die "no PostgreSQL package found"
+
+	# The package would create a cluster and start it on port 5432.
+	dropin=/etc/postgresql-common/createcluster.d/queue_service.conf
+	"${root[@]}" mkdir -p "${dropin%/*}"
+	echo 'create_main_cluster = false' | "${root[@]}" tee $dropin >/dev/null
+	"${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends \
+		gcc libc6-dev make "postgresql-$version" \
+		"postgresql-server-dev-$version" libipc-run-perl </dev/null ||
+		{ "${root[@]}" rm -f $dropin; die "apt-get install failed"; }
+	"${root[@]}" rm -f $dropin
+	hash -r
+	have_tools || die "packages are installed, but PostgreSQL was not found"
+}
+
+# Make $QS_BUILD, where the user that owns the servers can work. If that user
+# cannot reach this checkout (say /root/...), tmp_check is a link to a folder
+# that it can.
+make_build_dir()
+{
+	if [ ! -e "$QS_BUILD" ]
+	then
+		if as_pg test -x "$(dirname "$QS_BUILD")"
+		then
+			mkdir -p "$QS_BUILD"
+		else
+			ln -sfn "$(mktemp -d /var/tmp/queue_service.XXXXXX)" "$QS_BUILD"
+		fi
+	fi
+	QS_BUILD=$(cd "$QS_BUILD" && pwd -P)
+	if [ "$(id -u)" = 0 ]
+	then
+		chown postgres: "$QS_BUILD"
+	fi
+}
+
+# Build, and install in the private tree: $QS_BUILD/root/<PostgreSQL's paths>.
+#
+# PostgreSQL finds its files relative to where its binary really is, so bin/
+# holds copies; lib/ and share/ are folders of links, beside which the
+# extension's files go.
+build()
+{
+	local dir tree
+
+	make_build_dir
+	# Once the private tree leads PATH, the bare name would mean its pg_config.
+	PG_CONFIG=$(command -v "$PG_CONFIG")
+	exec 9>"$QS_BUILD/lock"
+	flock 9
+	tree=$QS_BUILD/root
+	bindir=$tree$("$PG_CONFIG" --bindir)
+	# shellcheck disable=SC2034 # for scripts/check
+	pgxs_src=$(dirname "$(dirname "$("$PG_CONFIG" --pgxs)")")
+	if [ "$(cat "$QS_BUILD/version" 2>/dev/null)" != "$("$PG_CONFIG" --version)" ]
+	then
+		rm -rf "$tree" "$QS_BUILD/template"
+		mkdir -p "$bindir"
+		cp -a "$("$PG_CONFIG" --bindir)/." "$bindir"
+		for dir in "$("$PG_CONFIG" --pkglibdir)" "$("$PG_CONFIG" --sharedir)"
+		do
+			mkdir -p "$tree$dir"
+			cp -as "$dir/." "$tree$dir"
+		done
+		as_pg "$bindir/initdb" -D "$QS_BUILD/template" -U postgres -A trust \
+			-E UTF8 --no-locale --no-sync --no-instructions \
+			>"$QS_BUILD/initdb.log" || die "initdb failed, see $QS_BUILD/initdb.log"
+		"$PG_CONFIG" --version >"$QS_BUILD/version"
+	fi
+	make -s -j"$(nproc)" -C "$src" PG_CONFIG="$PG_CONFIG" all >&2
+	make -s -C "$src" PG_CONFIG="$PG_CONFIG" DESTDIR="$tree" install >&2
+	exec 9>&-
+	export PATH="$bindir:$PATH"
+}
+
+# start_server NAME: start a private server and point libpq at it; the log goes
+# to $QS_BUILD/log/NAME.log. It listens on a socket in a folder of its own
+# only, so its port number cannot collide. Preloads the library unless
+# QS_PRELOAD=no; QS_CONF holds further lines for postgresql.conf.
+start_server()
+{
+	local preload=queue_service
+
+	[ "${QS_PRELOAD:-yes}" = yes ] || preload=
+	trap stop_server EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+	# The path of a socket may have 107 bytes at most.
+	sockets=$(as_pg mktemp -d "/tmp/qs.XXXXXX")
+	data=$(as_pg mktemp -d "$QS_BUILD/data.XXXXXX")
+	as_pg mkdir -p "$QS_BUILD/log"
+	as_pg cp -a "$QS_BUILD/template/." "$data"
+	as_pg tee -a "$data/postgresql.conf" >/dev/null <<-END
+		listen_addresses = ''
+		unix_socket_directories = '$sockets'
+		port = 54321
+		shared_preload_libraries = '$preload'
+		max_connections = 100
+		max_prepared_transactions = 20
+		log_line_prefix = '%m [%p] %q%a '
+		${QS_CONF:-}
+	END
+	export PGHOST=$sockets PGPORT=54321 PGUSER=postgres PGDATABASE=postgres
+	unset PGSERVICE PGOPTIONS PGPASSFILE PGHOSTADDR
+	as_pg "$bindir/pg_ctl" -s -w -D "$data" -l "$QS_BUILD/log/$1.log" start ||
+		{ tail -n 20 "$QS_BUILD/log/$1.log" >&2; die "server did not start"; }
+}
+
+stop_server()
+{
+	trap '' INT TERM HUP
+	if [ -f "${data:-}/postmaster.pid" ]
+	then
+		as_pg "$bindir/pg_ctl" -s -w -D "$data" -m immediate stop || :
+	fi
+	rm -rf "${data:-}" "${sockets:-}"
+}
