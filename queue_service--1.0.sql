@@ -1,0 +1,1200 @@
+/* queue_service--1.0.sql
+ *
+ *  1  loading guard
+ *  2  functions that the tables need
+ *  3  tenants
+ *  4  tables: queues, jobs, critical_jobs, dead_letter_jobs, idempotency_keys,
+ *     schedules, rate_limiters, rate_limits, queue_metrics, alert_history
+ *  5  triggers
+ *  6  seeds
+ *  7  functions: queues, produce, consume, repair, look, operate
+ *  8  a table tenants that is created later
+ *  9  privileges
+ */
+
+-- 1  loading guard ------------------------------------------------------------
+
+\echo Use "CREATE EXTENSION queue_service" to load this file. \quit
+
+-- 2  functions that the tables need -------------------------------------------
+
+CREATE FUNCTION @extschema@.queue_new_id()
+RETURNS uuid
+LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'queue_new_id';
+COMMENT ON FUNCTION @extschema@.queue_new_id() IS
+'A new UUID version 7: ordered by time, and strictly increasing within a session.';
+
+CREATE FUNCTION @extschema@.queue_tenant()
+RETURNS uuid
+LANGUAGE c STABLE STRICT PARALLEL SAFE LEAKPROOF
+AS 'MODULE_PATHNAME', 'queue_tenant';
+COMMENT ON FUNCTION @extschema@.queue_tenant() IS
+'The tenant in app.current_tenant; NULL if that is unset or not a uuid in its canonical lower-case form.';
+
+-- 3  tenants ------------------------------------------------------------------
+
+-- A table tenants that is there already is the one to refer to.
+DO $do$
+BEGIN
+	IF to_regclass('@extschema@.tenants') IS NULL THEN
+		CREATE TABLE @extschema@.tenants (
+			id uuid NOT NULL DEFAULT @extschema@.queue_new_id(),
+			name text,
+			created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+			CONSTRAINT tenants_pkey PRIMARY KEY (id)
+		);
+		COMMENT ON TABLE @extschema@.tenants IS
+		'The tenants. Brought by queue_service; gives way to a table tenants of your own while it is empty.';
+		COMMENT ON COLUMN @extschema@.tenants.id IS 'What app.current_tenant is set to.';
+		COMMENT ON COLUMN @extschema@.tenants.name IS 'For people; queue_service does not read it.';
+		COMMENT ON COLUMN @extschema@.tenants.created_at IS 'When the tenant was added.';
+		PERFORM pg_catalog.pg_extension_config_dump('@extschema@.tenants', '');
+	END IF;
+END
+$do$;
+
+-- 4  tables -------------------------------------------------------------------
+
+-- queues: definition, configuration and a snapshot of the statistics
+CREATE TABLE @extschema@.queues (
+	id uuid NOT NULL DEFAULT @extschema@.queue_new_id(),
+	tenant_id uuid NOT NULL DEFAULT @extschema@.queue_tenant(),
+	name text NOT NULL,
+	description text,
+	paused boolean NOT NULL DEFAULT false,
+	max_attempts integer NOT NULL DEFAULT 3,
+	default_lease interval NOT NULL DEFAULT '1 minute',
+	backoff_base interval NOT NULL DEFAULT '5 seconds',
+	backoff_factor double precision NOT NULL DEFAULT 2,
+	backoff_max interval NOT NULL DEFAULT '1 hour',
+	backoff_jitter double precision NOT NULL DEFAULT 0.2,
+	keep_completed interval NOT NULL DEFAULT '1 day',
+	keep_dead interval NOT NULL DEFAULT '30 days',
+	dead_letters boolean NOT NULL DEFAULT true,
+	max_depth bigint,
+	max_payload integer,
+	max_concurrency integer,
+	critical_reserve integer NOT NULL DEFAULT 0,
+	rate_limiter text,
+	weight integer NOT NULL DEFAULT 1,
+	ageing interval,
+	group_concurrency integer,
+	group_on_failure text NOT NULL DEFAULT 'block',
+	alert_depth bigint,
+	alert_age interval,
+	alert_dead bigint,
+	config jsonb NOT NULL DEFAULT '{}',
+	depth bigint NOT NULL DEFAULT 0,
+	delayed bigint NOT NULL DEFAULT 0,
+	processing bigint NOT NULL DEFAULT 0,
+	oldest_claimable_at timestamptz,
+	completed_total bigint NOT NULL DEFAULT 0,
+	failed_total bigint NOT NULL DEFAULT 0,
+	dead_total bigint NOT NULL DEFAULT 0,
+	statistics_at timestamptz,
+	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT queues_pkey PRIMARY KEY (id),
+	CONSTRAINT queues_tenant_id_id_key UNIQUE (tenant_id, id),
+	CONSTRAINT queues_tenant_id_name_key UNIQUE (tenant_id, name),
+	CONSTRAINT queues_tenant_fkey FOREIGN KEY (tenant_id)
+		REFERENCES @extschema@.tenants (id) ON DELETE RESTRICT,
+	CONSTRAINT name_valid CHECK (name <> '' AND octet_length(name) <= 128),
+	CONSTRAINT max_attempts_valid CHECK (max_attempts BETWEEN 1 AND 1000),
+	CONSTRAINT default_lease_valid CHECK (default_lease > '0' AND default_lease <= '1 year'),
+	CONSTRAINT backoff_valid CHECK (backoff_base >= '0' AND backoff_max >= '0' AND backoff_max <= '1 year'
+		AND backoff_base <= '1 year' AND backoff_factor BETWEEN 1 AND 100 AND backoff_jitter BETWEEN 0 AND 1),
+	CONSTRAINT keep_valid CHECK (keep_completed >= '0' AND keep_dead >= '0'),
+	CONSTRAINT limits_valid CHECK (max_depth > 0 AND max_payload > 0 AND max_concurrency > 0
+		AND critical_reserve >= 0 AND weight BETWEEN 1 AND 1000 AND ageing > '0' AND group_concurrency > 0),
+	CONSTRAINT group_on_failure_valid CHECK (group_on_failure IN ('block', 'pass')),
+	CONSTRAINT alerts_valid CHECK (alert_depth > 0 AND alert_age > '0' AND alert_dead > 0)
+);
+COMMENT ON TABLE @extschema@.queues IS
+'One row a queue: its definition and configuration, and a snapshot of its statistics. Change it with queue_set().';
+COMMENT ON COLUMN @extschema@.queues.id IS 'UUID version 7.';
+COMMENT ON COLUMN @extschema@.queues.tenant_id IS 'The tenant that the queue belongs to.';
+COMMENT ON COLUMN @extschema@.queues.name IS 'Unique within the tenant; 1 to 128 bytes.';
+COMMENT ON COLUMN @extschema@.queues.description IS 'For people.';
+COMMENT ON COLUMN @extschema@.queues.paused IS 'A paused queue takes jobs and hands none out.';
+COMMENT ON COLUMN @extschema@.queues.max_attempts IS 'How often a job of this queue is tried, unless its enqueue says otherwise.';
+COMMENT ON COLUMN @extschema@.queues.default_lease IS 'How long a claim holds a job, unless the claim says otherwise.';
+COMMENT ON COLUMN @extschema@.queues.backoff_base IS 'Wait after the first failed attempt.';
+COMMENT ON COLUMN @extschema@.queues.backoff_factor IS 'By what the wait grows with each further failed attempt.';
+COMMENT ON COLUMN @extschema@.queues.backoff_max IS 'The longest wait, before jitter.';
+COMMENT ON COLUMN @extschema@.queues.backoff_jitter IS 'The wait is multiplied by a random number between 1 - jitter and 1 + jitter.';
+COMMENT ON COLUMN @extschema@.queues.keep_completed IS 'How long a completed job stays in its table; 0 deletes it as it completes.';
+COMMENT ON COLUMN @extschema@.queues.keep_dead IS 'How long a dead letter stays.';
+COMMENT ON COLUMN @extschema@.queues.dead_letters IS 'Whether a job that failed for good moves to dead_letter_jobs; if not, it stays with status failed.';
+COMMENT ON COLUMN @extschema@.queues.max_depth IS 'Platform: the most unfinished jobs; NULL means no limit. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.max_payload IS 'The largest payload in bytes; NULL means queue_service.max_payload.';
+COMMENT ON COLUMN @extschema@.queues.max_concurrency IS 'Platform: the most jobs with an unexpired lease; NULL means no limit. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.critical_reserve IS 'Platform: slots of max_concurrency that only critical jobs take. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.rate_limiter IS 'Platform: the service in rate_limiters whose tokens a claim takes. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.weight IS 'Platform: the share of claims that serve all tenants. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.ageing IS 'How much waiting outweighs one level of priority; NULL means no ageing. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.group_concurrency IS 'How many jobs of one group_key run at once; NULL means no limit. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.group_on_failure IS 'Whether a failed job blocks its group until it is retried, or lets it pass. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.alert_depth IS 'Alert threshold: waiting jobs.';
+COMMENT ON COLUMN @extschema@.queues.alert_age IS 'Alert threshold: age of the oldest claimable job.';
+COMMENT ON COLUMN @extschema@.queues.alert_dead IS 'Alert threshold: dead letters an hour.';
+COMMENT ON COLUMN @extschema@.queues.config IS 'Yours; queue_service does not read it.';
+COMMENT ON COLUMN @extschema@.queues.depth IS 'Statistics: jobs waiting, as of statistics_at.';
+COMMENT ON COLUMN @extschema@.queues.delayed IS 'Statistics: waiting jobs whose run_at was still to come.';
+COMMENT ON COLUMN @extschema@.queues.processing IS 'Statistics: jobs claimed and not finished.';
+COMMENT ON COLUMN @extschema@.queues.oldest_claimable_at IS 'Statistics: run_at of the job that had been claimable for longest.';
+COMMENT ON COLUMN @extschema@.queues.completed_total IS 'Statistics: jobs completed.';
+COMMENT ON COLUMN @extschema@.queues.failed_total IS 'Statistics: attempts failed.';
+COMMENT ON COLUMN @extschema@.queues.dead_total IS 'Statistics: jobs that failed for good.';
+COMMENT ON COLUMN @extschema@.queues.statistics_at IS 'When the statistics columns were written; NULL if never.';
+COMMENT ON COLUMN @extschema@.queues.created_at IS 'When the queue was created.';
+COMMENT ON COLUMN @extschema@.queues.updated_at IS 'When the definition was last changed by queue_set(), queue_pause() or queue_resume().';
+-- a caller that serves all tenants looks for every queue of a name
+CREATE INDEX queues_name_idx ON @extschema@.queues (name, id);
+ALTER TABLE @extschema@.queues ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_isolation_policy ON @extschema@.queues
+	USING (tenant_id::text = current_setting('app.current_tenant', true));
+CREATE POLICY tenant_index_policy ON @extschema@.queues AS RESTRICTIVE
+	USING (tenant_id = @extschema@.queue_tenant());
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.queues', '');
+
+-- jobs: one row a job that waits, runs or has finished
+--
+-- fillfactor: a claim is a HOT update that adds about 50 bytes of lease to a
+-- row; a page filled to 45 % has room for the claimed version of every row on
+-- it before anything is pruned.
+-- autovacuum: a queue's dead rows stand at the low end of its ready index, in
+-- the way of every claim, so vacuum comes after a small, almost fixed number
+-- of them; statistics only guide reads by people.
+CREATE TABLE @extschema@.jobs (
+	id uuid NOT NULL DEFAULT @extschema@.queue_new_id(),
+	tenant_id uuid NOT NULL DEFAULT @extschema@.queue_tenant(),
+	queue_id uuid NOT NULL,
+	run_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	enqueued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	attempts integer NOT NULL DEFAULT 0,
+	max_attempts integer NOT NULL DEFAULT 3,
+	priority smallint NOT NULL DEFAULT 0,
+	held boolean NOT NULL DEFAULT false,
+	cancel_requested boolean NOT NULL DEFAULT false,
+	final_attempt boolean NOT NULL GENERATED ALWAYS AS
+		(attempts - (status = 'processing')::integer >= max_attempts - 1) STORED,
+	status text NOT NULL DEFAULT 'pending',
+	job_type text NOT NULL DEFAULT 'default',
+	payload jsonb NOT NULL DEFAULT '{}',
+	headers jsonb,
+	group_key text,
+	idempotency_key text,
+	schedule_id uuid,
+	lease_token bigint,
+	leased_by text,
+	leased_at timestamptz,
+	leased_until timestamptz,
+	last_error text,
+	errors jsonb,
+	result jsonb,
+	finish_reason text,
+	finished_at timestamptz,
+	CONSTRAINT jobs_pkey PRIMARY KEY (id),
+	CONSTRAINT jobs_tenant_fkey FOREIGN KEY (tenant_id)
+		REFERENCES @extschema@.tenants (id) ON DELETE RESTRICT,
+	CONSTRAINT jobs_queue_fkey FOREIGN KEY (tenant_id, queue_id)
+		REFERENCES @extschema@.queues (tenant_id, id),
+	CONSTRAINT status_valid CHECK (CASE status
+		WHEN 'pending' THEN finished_at IS NULL AND finish_reason IS NULL
+		WHEN 'processing' THEN finished_at IS NULL AND finish_reason IS NULL
+			AND lease_token IS NOT NULL AND leased_until IS NOT NULL
+		WHEN 'completed' THEN finished_at IS NOT NULL AND finish_reason = 'completed'
+		WHEN 'failed' THEN finished_at IS NOT NULL AND finish_reason IN ('cancelled', 'exhausted', 'dead')
+		ELSE false END),
+	CONSTRAINT attempts_valid CHECK (attempts >= 0 AND max_attempts BETWEEN 1 AND 1000),
+	CONSTRAINT run_at_valid CHECK (isfinite(run_at)),
+	CONSTRAINT text_valid CHECK (octet_length(job_type) BETWEEN 1 AND 128
+		AND octet_length(group_key) <= 512 AND octet_length(idempotency_key) <= 512)
+) WITH (
+	fillfactor = 45,
+	autovacuum_vacuum_scale_factor = 0.01,
+	autovacuum_vacuum_threshold = 1000,
+	autovacuum_vacuum_insert_scale_factor = 0.2,
+	autovacuum_analyze_scale_factor = 0.05,
+	autovacuum_analyze_threshold = 1000
+);
+COMMENT ON TABLE @extschema@.jobs IS
+'The jobs, waiting, running and finished. INSERT and COPY work as well as queue_enqueue().';
+COMMENT ON COLUMN @extschema@.jobs.id IS 'UUID version 7; no other job, critical job or dead letter has it.';
+COMMENT ON COLUMN @extschema@.jobs.tenant_id IS 'The tenant that the job belongs to.';
+COMMENT ON COLUMN @extschema@.jobs.queue_id IS 'The queue, of the same tenant.';
+COMMENT ON COLUMN @extschema@.jobs.run_at IS 'Not claimable before. Within one priority the earlier run_at goes first.';
+COMMENT ON COLUMN @extschema@.jobs.enqueued_at IS 'When the job was enqueued.';
+COMMENT ON COLUMN @extschema@.jobs.attempts IS 'Claims so far that count: all but those that ended in snooze or release.';
+COMMENT ON COLUMN @extschema@.jobs.max_attempts IS 'How many attempts the job has.';
+COMMENT ON COLUMN @extschema@.jobs.priority IS 'The higher goes first.';
+COMMENT ON COLUMN @extschema@.jobs.held IS 'A held job is not claimable until it is let go.';
+COMMENT ON COLUMN @extschema@.jobs.cancel_requested IS 'queue_cancel() was called while the job ran: its worker is told at the next heartbeat, and the job is not tried again.';
+COMMENT ON COLUMN @extschema@.jobs.final_attempt IS 'Whether the attempt that runs, or else the next one, is the last.';
+COMMENT ON COLUMN @extschema@.jobs.status IS 'pending, processing, completed or failed.';
+COMMENT ON COLUMN @extschema@.jobs.job_type IS 'What kind of work it is, for the worker; 1 to 128 bytes.';
+COMMENT ON COLUMN @extschema@.jobs.payload IS 'The work, for the worker.';
+COMMENT ON COLUMN @extschema@.jobs.headers IS 'Data about the job, such as trace ids.';
+COMMENT ON COLUMN @extschema@.jobs.group_key IS 'The group that the job belongs to, at most 512 bytes. Kept with the job; groups are not serialized yet.';
+COMMENT ON COLUMN @extschema@.jobs.idempotency_key IS 'The key that the job was enqueued with, at most 512 bytes.';
+COMMENT ON COLUMN @extschema@.jobs.schedule_id IS 'The schedule that made the job.';
+COMMENT ON COLUMN @extschema@.jobs.lease_token IS 'Random, new with each claim: who knows it holds the lease.';
+COMMENT ON COLUMN @extschema@.jobs.leased_by IS 'The worker that claimed the job last.';
+COMMENT ON COLUMN @extschema@.jobs.leased_at IS 'When it was claimed last.';
+COMMENT ON COLUMN @extschema@.jobs.leased_until IS 'When the lease ends; from then on the job is claimable again.';
+COMMENT ON COLUMN @extschema@.jobs.last_error IS 'The error of the last failed attempt.';
+COMMENT ON COLUMN @extschema@.jobs.errors IS 'All failed attempts, oldest first: attempt, at, worker, error.';
+COMMENT ON COLUMN @extschema@.jobs.result IS 'What queue_complete() was given.';
+COMMENT ON COLUMN @extschema@.jobs.finish_reason IS 'completed, cancelled, exhausted (no attempt left) or dead (failed for good by its worker).';
+COMMENT ON COLUMN @extschema@.jobs.finished_at IS 'When the job was completed or failed for good.';
+-- the order in which jobs are claimed; a claim changes none of its columns
+CREATE INDEX jobs_ready_idx ON @extschema@.jobs (queue_id, priority DESC, run_at, id)
+	WHERE finished_at IS NULL AND NOT held;
+-- expired leases that no claim will repair by another attempt
+CREATE INDEX jobs_final_idx ON @extschema@.jobs (queue_id, id)
+	WHERE final_attempt AND finished_at IS NULL;
+-- retention
+CREATE INDEX jobs_finished_idx ON @extschema@.jobs (queue_id, finished_at)
+	WHERE finished_at IS NOT NULL;
+-- reads under row-level security, and the key to tenants
+CREATE INDEX jobs_tenant_idx ON @extschema@.jobs (tenant_id, queue_id);
+ALTER TABLE @extschema@.jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_isolation_policy ON @extschema@.jobs
+	USING (tenant_id::text = current_setting('app.current_tenant', true));
+CREATE POLICY tenant_index_policy ON @extschema@.jobs AS RESTRICTIVE
+	USING (tenant_id = @extschema@.queue_tenant());
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.jobs', '');
+
+-- critical_jobs: the columns of jobs, in the same order; served before them
+CREATE TABLE @extschema@.critical_jobs (
+	LIKE @extschema@.jobs INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING COMMENTS,
+	CONSTRAINT critical_jobs_pkey PRIMARY KEY (id),
+	CONSTRAINT critical_jobs_tenant_fkey FOREIGN KEY (tenant_id)
+		REFERENCES @extschema@.tenants (id) ON DELETE RESTRICT,
+	CONSTRAINT critical_jobs_queue_fkey FOREIGN KEY (tenant_id, queue_id)
+		REFERENCES @extschema@.queues (tenant_id, id)
+) WITH (
+	fillfactor = 45,
+	autovacuum_vacuum_scale_factor = 0.01,
+	autovacuum_vacuum_threshold = 1000,
+	autovacuum_vacuum_insert_scale_factor = 0.2,
+	autovacuum_analyze_scale_factor = 0.05,
+	autovacuum_analyze_threshold = 1000
+);
+ALTER TABLE @extschema@.critical_jobs
+	ALTER COLUMN max_attempts SET DEFAULT 5,
+	ALTER COLUMN idempotency_key SET NOT NULL;
+COMMENT ON TABLE @extschema@.critical_jobs IS
+'Jobs of high priority: a claim serves them before any of jobs. Enqueued with queue_enqueue_critical(); the idempotency key is required.';
+COMMENT ON COLUMN @extschema@.critical_jobs.idempotency_key IS
+'Required, at most 512 bytes; unique within the tenant while the job is unfinished, and for the lifetime that its enqueue gave it.';
+CREATE INDEX critical_jobs_ready_idx ON @extschema@.critical_jobs (queue_id, priority DESC, run_at, id)
+	WHERE finished_at IS NULL AND NOT held;
+CREATE INDEX critical_jobs_final_idx ON @extschema@.critical_jobs (queue_id, id)
+	WHERE final_attempt AND finished_at IS NULL;
+CREATE INDEX critical_jobs_finished_idx ON @extschema@.critical_jobs (queue_id, finished_at)
+	WHERE finished_at IS NOT NULL;
+CREATE UNIQUE INDEX critical_jobs_key_idx ON @extschema@.critical_jobs (tenant_id, idempotency_key)
+	WHERE finished_at IS NULL;
+CREATE INDEX critical_jobs_tenant_idx ON @extschema@.critical_jobs (tenant_id, queue_id);
+ALTER TABLE @extschema@.critical_jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_isolation_policy ON @extschema@.critical_jobs
+	USING (tenant_id::text = current_setting('app.current_tenant', true));
+CREATE POLICY tenant_index_policy ON @extschema@.critical_jobs AS RESTRICTIVE
+	USING (tenant_id = @extschema@.queue_tenant());
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.critical_jobs', '');
+
+-- dead_letter_jobs: where a job moves that failed for good
+CREATE TABLE @extschema@.dead_letter_jobs (
+	id uuid NOT NULL,
+	tenant_id uuid NOT NULL DEFAULT @extschema@.queue_tenant(),
+	queue_id uuid NOT NULL,
+	source_table text NOT NULL,
+	reason text NOT NULL,
+	died_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	run_at timestamptz NOT NULL,
+	enqueued_at timestamptz NOT NULL,
+	attempts integer NOT NULL,
+	max_attempts integer NOT NULL,
+	priority smallint NOT NULL,
+	job_type text NOT NULL,
+	payload jsonb NOT NULL,
+	headers jsonb,
+	group_key text,
+	idempotency_key text,
+	schedule_id uuid,
+	leased_by text,
+	leased_at timestamptz,
+	leased_until timestamptz,
+	last_error text,
+	errors jsonb,
+	redriven_at timestamptz,
+	redriven_as uuid,
+	CONSTRAINT dead_letter_jobs_pkey PRIMARY KEY (id),
+	CONSTRAINT dead_letter_jobs_tenant_fkey FOREIGN KEY (tenant_id)
+		REFERENCES @extschema@.tenants (id) ON DELETE RESTRICT,
+	CONSTRAINT dead_letter_jobs_queue_fkey FOREIGN KEY (tenant_id, queue_id)
+		REFERENCES @extschema@.queues (tenant_id, id),
+	CONSTRAINT source_table_valid CHECK (source_table IN ('jobs', 'critical_jobs')),
+	CONSTRAINT reason_valid CHECK (reason IN ('exhausted', 'dead', 'lease_expired')),
+	CONSTRAINT redriven_valid CHECK ((redriven_at IS NULL) = (redriven_as IS NULL))
+);
+COMMENT ON TABLE @extschema@.dead_letter_jobs IS
+'The dead letters: jobs that failed for good, each with the id it had as a job and the history of its errors. queue_redrive() sends them back.';
+COMMENT ON COLUMN @extschema@.dead_letter_jobs.id IS 'The id that the job had.';
+COMMENT ON COLUMN @extschema@.dead_letter_jobs.source_table IS 'The table that the job came from: jobs or critical_jobs.';
+COMMENT ON COLUMN @extschema@.dead_letter_jobs.reason IS 'exhausted (its last attempt failed), dead (its worker gave it up) or lease_expired (its last attempt was never heard of again).';
+COMMENT ON COLUMN @extschema@.dead_letter_jobs.died_at IS 'When it failed for good.';
+COMMENT ON COLUMN @extschema@.dead_letter_jobs.redriven_at IS 'When it was last sent back.';
+COMMENT ON COLUMN @extschema@.dead_letter_jobs.redriven_as IS 'The id of the job that it was sent back as.';
+-- the columns that it shares with jobs mean the same
+DO $do$
+DECLARE
+	c record;
+BEGIN
+	FOR c IN
+		SELECT d.attname, pg_catalog.col_description(j.attrelid, j.attnum) AS comment
+		FROM pg_catalog.pg_attribute d
+		JOIN pg_catalog.pg_attribute j ON j.attrelid = '@extschema@.jobs'::regclass AND j.attname = d.attname
+		WHERE d.attrelid = '@extschema@.dead_letter_jobs'::regclass AND d.attnum > 0 AND d.attname <> 'id'
+	LOOP
+		EXECUTE format('COMMENT ON COLUMN @extschema@.dead_letter_jobs.%I IS %L', c.attname, c.comment);
+	END LOOP;
+END
+$do$;
+CREATE INDEX dead_letter_jobs_queue_idx ON @extschema@.dead_letter_jobs (tenant_id, queue_id, died_at);
+ALTER TABLE @extschema@.dead_letter_jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_isolation_policy ON @extschema@.dead_letter_jobs
+	USING (tenant_id::text = current_setting('app.current_tenant', true));
+CREATE POLICY tenant_index_policy ON @extschema@.dead_letter_jobs AS RESTRICTIVE
+	USING (tenant_id = @extschema@.queue_tenant());
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.dead_letter_jobs', '');
+
+-- idempotency_keys: which job a key stands for
+CREATE TABLE @extschema@.idempotency_keys (
+	id uuid NOT NULL DEFAULT @extschema@.queue_new_id(),
+	tenant_id uuid NOT NULL DEFAULT @extschema@.queue_tenant(),
+	queue_id uuid NOT NULL,
+	key text NOT NULL,
+	critical boolean NOT NULL DEFAULT false,
+	job_id uuid NOT NULL,
+	expires_at timestamptz,
+	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT idempotency_keys_pkey PRIMARY KEY (id),
+	CONSTRAINT idempotency_keys_tenant_fkey FOREIGN KEY (tenant_id)
+		REFERENCES @extschema@.tenants (id) ON DELETE RESTRICT,
+	CONSTRAINT idempotency_keys_queue_fkey FOREIGN KEY (tenant_id, queue_id)
+		REFERENCES @extschema@.queues (tenant_id, id),
+	CONSTRAINT key_valid CHECK (octet_length(key) BETWEEN 1 AND 512)
+);
+COMMENT ON TABLE @extschema@.idempotency_keys IS
+'Which job an idempotency key stands for. A key is taken until it expires, and in any case while its job is unfinished.';
+COMMENT ON COLUMN @extschema@.idempotency_keys.id IS 'UUID version 7.';
+COMMENT ON COLUMN @extschema@.idempotency_keys.tenant_id IS 'The tenant that the key belongs to.';
+COMMENT ON COLUMN @extschema@.idempotency_keys.queue_id IS 'The queue of the job.';
+COMMENT ON COLUMN @extschema@.idempotency_keys.key IS 'The key. Unique within the queue for jobs, within the tenant for critical jobs.';
+COMMENT ON COLUMN @extschema@.idempotency_keys.critical IS 'Whether the job is a critical one.';
+COMMENT ON COLUMN @extschema@.idempotency_keys.job_id IS 'The job; the row of it may be gone already.';
+COMMENT ON COLUMN @extschema@.idempotency_keys.expires_at IS 'The end of its lifetime; NULL means that it is free as soon as its job has finished.';
+COMMENT ON COLUMN @extschema@.idempotency_keys.created_at IS 'When the job was enqueued.';
+CREATE UNIQUE INDEX idempotency_keys_queue_key_idx ON @extschema@.idempotency_keys (tenant_id, queue_id, key)
+	WHERE NOT critical;
+CREATE UNIQUE INDEX idempotency_keys_tenant_key_idx ON @extschema@.idempotency_keys (tenant_id, key)
+	WHERE critical;
+-- retention
+CREATE INDEX idempotency_keys_expires_idx ON @extschema@.idempotency_keys (expires_at);
+ALTER TABLE @extschema@.idempotency_keys ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_isolation_policy ON @extschema@.idempotency_keys
+	USING (tenant_id::text = current_setting('app.current_tenant', true));
+CREATE POLICY tenant_index_policy ON @extschema@.idempotency_keys AS RESTRICTIVE
+	USING (tenant_id = @extschema@.queue_tenant());
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.idempotency_keys', '');
+
+-- schedules: jobs that are enqueued by the clock
+CREATE TABLE @extschema@.schedules (
+	id uuid NOT NULL DEFAULT @extschema@.queue_new_id(),
+	tenant_id uuid NOT NULL DEFAULT @extschema@.queue_tenant(),
+	name text NOT NULL,
+	queue_id uuid NOT NULL,
+	cron text NOT NULL,
+	timezone text NOT NULL DEFAULT 'UTC',
+	job_type text NOT NULL DEFAULT 'default',
+	payload jsonb NOT NULL DEFAULT '{}',
+	priority smallint NOT NULL DEFAULT 0,
+	catch_up text NOT NULL DEFAULT 'last',
+	catch_up_max integer NOT NULL DEFAULT 100,
+	overlap text NOT NULL DEFAULT 'allow',
+	jitter interval NOT NULL DEFAULT '0',
+	enabled boolean NOT NULL DEFAULT true,
+	next_run_at timestamptz,
+	last_run_at timestamptz,
+	last_job_id uuid,
+	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT schedules_pkey PRIMARY KEY (id),
+	CONSTRAINT schedules_tenant_id_name_key UNIQUE (tenant_id, name),
+	CONSTRAINT schedules_tenant_fkey FOREIGN KEY (tenant_id)
+		REFERENCES @extschema@.tenants (id) ON DELETE RESTRICT,
+	CONSTRAINT schedules_queue_fkey FOREIGN KEY (tenant_id, queue_id)
+		REFERENCES @extschema@.queues (tenant_id, id),
+	CONSTRAINT name_valid CHECK (name <> '' AND octet_length(name) <= 128),
+	CONSTRAINT catch_up_valid CHECK (catch_up IN ('none', 'last', 'all') AND catch_up_max BETWEEN 1 AND 10000),
+	CONSTRAINT overlap_valid CHECK (overlap IN ('allow', 'skip')),
+	CONSTRAINT jitter_valid CHECK (jitter >= '0')
+);
+COMMENT ON TABLE @extschema@.schedules IS 'Jobs that are enqueued by the clock. Nothing fires them yet.';
+COMMENT ON COLUMN @extschema@.schedules.id IS 'UUID version 7.';
+COMMENT ON COLUMN @extschema@.schedules.tenant_id IS 'The tenant that the schedule belongs to.';
+COMMENT ON COLUMN @extschema@.schedules.name IS 'Unique within the tenant; 1 to 128 bytes.';
+COMMENT ON COLUMN @extschema@.schedules.queue_id IS 'The queue, of the same tenant, that its jobs go into.';
+COMMENT ON COLUMN @extschema@.schedules.cron IS 'When it is due: five fields, as crontab has them.';
+COMMENT ON COLUMN @extschema@.schedules.timezone IS 'The time zone that cron is read in.';
+COMMENT ON COLUMN @extschema@.schedules.job_type IS 'job_type of its jobs.';
+COMMENT ON COLUMN @extschema@.schedules.payload IS 'Payload of its jobs.';
+COMMENT ON COLUMN @extschema@.schedules.priority IS 'Priority of its jobs.';
+COMMENT ON COLUMN @extschema@.schedules.catch_up IS 'What follows a time when nothing could fire: none, last (one job) or all (a job for each missed time).';
+COMMENT ON COLUMN @extschema@.schedules.catch_up_max IS 'The most jobs of catch_up all.';
+COMMENT ON COLUMN @extschema@.schedules.overlap IS 'allow, or skip while the last job is unfinished.';
+COMMENT ON COLUMN @extschema@.schedules.jitter IS 'Each job is delayed by a random time up to this.';
+COMMENT ON COLUMN @extschema@.schedules.enabled IS 'Whether it fires.';
+COMMENT ON COLUMN @extschema@.schedules.next_run_at IS 'When it fires next.';
+COMMENT ON COLUMN @extschema@.schedules.last_run_at IS 'The due time that it fired for last.';
+COMMENT ON COLUMN @extschema@.schedules.last_job_id IS 'The job that it made last.';
+COMMENT ON COLUMN @extschema@.schedules.created_at IS 'When the schedule was created.';
+CREATE INDEX schedules_next_run_idx ON @extschema@.schedules (next_run_at) WHERE enabled;
+CREATE INDEX schedules_queue_idx ON @extschema@.schedules (tenant_id, queue_id);
+ALTER TABLE @extschema@.schedules ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_isolation_policy ON @extschema@.schedules
+	USING (tenant_id::text = current_setting('app.current_tenant', true));
+CREATE POLICY tenant_index_policy ON @extschema@.schedules AS RESTRICTIVE
+	USING (tenant_id = @extschema@.queue_tenant());
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.schedules', '');
+
+-- rate_limiters: a token bucket per external service, for all tenants
+CREATE TABLE @extschema@.rate_limiters (
+	service_name text NOT NULL,
+	tenant_id uuid,
+	tokens_available double precision NOT NULL,
+	max_tokens double precision NOT NULL,
+	refill_per_second double precision NOT NULL,
+	last_refill_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	max_concurrent integer,
+	max_hold interval NOT NULL DEFAULT '1 minute',
+	seeded boolean NOT NULL DEFAULT false,
+	CONSTRAINT rate_limiters_pkey PRIMARY KEY (service_name),
+	CONSTRAINT rate_limiters_tenant_fkey FOREIGN KEY (tenant_id)
+		REFERENCES @extschema@.tenants (id) ON DELETE RESTRICT,
+	CONSTRAINT service_name_valid CHECK (octet_length(service_name) BETWEEN 1 AND 128),
+	CONSTRAINT bucket_valid CHECK (max_tokens BETWEEN 1 AND 1e9 AND tokens_available BETWEEN 0 AND max_tokens
+		AND refill_per_second > 0 AND refill_per_second <= 1e9),
+	CONSTRAINT concurrent_valid CHECK (max_concurrent > 0 AND max_hold > '0' AND max_hold <= '1 day')
+);
+COMMENT ON TABLE @extschema@.rate_limiters IS
+'Token buckets of the external services that all tenants share. The four that come with queue_service (stripe, twilio, sendgrid, solana_rpc) refill their whole bucket in a second; set your own contract''s numbers. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.rate_limiters.service_name IS 'The service; 1 to 128 bytes.';
+COMMENT ON COLUMN @extschema@.rate_limiters.tenant_id IS 'NULL: a limiter for the platform belongs to no tenant.';
+COMMENT ON COLUMN @extschema@.rate_limiters.tokens_available IS 'Tokens in the bucket, as of last_refill_at.';
+COMMENT ON COLUMN @extschema@.rate_limiters.max_tokens IS 'The capacity of the bucket.';
+COMMENT ON COLUMN @extschema@.rate_limiters.refill_per_second IS 'Tokens a second.';
+COMMENT ON COLUMN @extschema@.rate_limiters.last_refill_at IS 'When tokens_available was written.';
+COMMENT ON COLUMN @extschema@.rate_limiters.max_concurrent IS 'The most permits out at once; NULL means no limit.';
+COMMENT ON COLUMN @extschema@.rate_limiters.max_hold IS 'The longest that a permit may be held.';
+COMMENT ON COLUMN @extschema@.rate_limiters.seeded IS 'Came with queue_service and was never edited; such a row is not dumped, and gives way to a row of the same name.';
+CREATE INDEX rate_limiters_tenant_idx ON @extschema@.rate_limiters (tenant_id);
+ALTER TABLE @extschema@.rate_limiters ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_isolation_policy ON @extschema@.rate_limiters
+	USING (tenant_id::text = current_setting('app.current_tenant', true));
+CREATE POLICY tenant_index_policy ON @extschema@.rate_limiters AS RESTRICTIVE
+	USING (tenant_id = @extschema@.queue_tenant());
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.rate_limiters', 'WHERE NOT seeded');
+
+-- rate_limits: a tenant's own share of a service, or a bucket of its own
+CREATE TABLE @extschema@.rate_limits (
+	id uuid NOT NULL DEFAULT @extschema@.queue_new_id(),
+	tenant_id uuid NOT NULL DEFAULT @extschema@.queue_tenant(),
+	name text NOT NULL,
+	tokens_available double precision NOT NULL,
+	max_tokens double precision NOT NULL,
+	refill_per_second double precision NOT NULL,
+	last_refill_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	max_concurrent integer,
+	max_hold interval NOT NULL DEFAULT '1 minute',
+	CONSTRAINT rate_limits_pkey PRIMARY KEY (id),
+	CONSTRAINT rate_limits_tenant_id_name_key UNIQUE (tenant_id, name),
+	CONSTRAINT rate_limits_tenant_fkey FOREIGN KEY (tenant_id)
+		REFERENCES @extschema@.tenants (id) ON DELETE RESTRICT,
+	CONSTRAINT name_valid CHECK (octet_length(name) BETWEEN 1 AND 128),
+	CONSTRAINT bucket_valid CHECK (max_tokens BETWEEN 1 AND 1e9 AND tokens_available BETWEEN 0 AND max_tokens
+		AND refill_per_second > 0 AND refill_per_second <= 1e9),
+	CONSTRAINT concurrent_valid CHECK (max_concurrent > 0 AND max_hold > '0' AND max_hold <= '1 day')
+);
+COMMENT ON TABLE @extschema@.rate_limits IS
+'Token buckets of single tenants: their share of a service, or a bucket of their own. Set by the platform. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.rate_limits.id IS 'UUID version 7.';
+COMMENT ON COLUMN @extschema@.rate_limits.tenant_id IS 'The tenant that is limited.';
+COMMENT ON COLUMN @extschema@.rate_limits.name IS 'A service_name, or a name of its own; unique within the tenant.';
+COMMENT ON COLUMN @extschema@.rate_limits.tokens_available IS 'Tokens in the bucket, as of last_refill_at.';
+COMMENT ON COLUMN @extschema@.rate_limits.max_tokens IS 'The capacity of the bucket.';
+COMMENT ON COLUMN @extschema@.rate_limits.refill_per_second IS 'Tokens a second.';
+COMMENT ON COLUMN @extschema@.rate_limits.last_refill_at IS 'When tokens_available was written.';
+COMMENT ON COLUMN @extschema@.rate_limits.max_concurrent IS 'The most permits out at once; NULL means no limit.';
+COMMENT ON COLUMN @extschema@.rate_limits.max_hold IS 'The longest that a permit may be held.';
+ALTER TABLE @extschema@.rate_limits ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_isolation_policy ON @extschema@.rate_limits
+	USING (tenant_id::text = current_setting('app.current_tenant', true));
+CREATE POLICY tenant_index_policy ON @extschema@.rate_limits AS RESTRICTIVE
+	USING (tenant_id = @extschema@.queue_tenant());
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.rate_limits', '');
+
+-- queue_metrics: samples of a queue's statistics over time
+CREATE TABLE @extschema@.queue_metrics (
+	id uuid NOT NULL DEFAULT @extschema@.queue_new_id(),
+	tenant_id uuid NOT NULL DEFAULT @extschema@.queue_tenant(),
+	queue_id uuid NOT NULL,
+	sampled_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	depth bigint NOT NULL DEFAULT 0,
+	delayed bigint NOT NULL DEFAULT 0,
+	processing bigint NOT NULL DEFAULT 0,
+	oldest_claimable_age interval,
+	enqueued_per_second double precision,
+	claimed_per_second double precision,
+	completed_per_second double precision,
+	failed_per_second double precision,
+	dead_per_second double precision,
+	wait_p50 interval,
+	wait_p95 interval,
+	wait_p99 interval,
+	run_p50 interval,
+	run_p95 interval,
+	run_p99 interval,
+	CONSTRAINT queue_metrics_pkey PRIMARY KEY (id),
+	CONSTRAINT queue_metrics_tenant_fkey FOREIGN KEY (tenant_id)
+		REFERENCES @extschema@.tenants (id) ON DELETE RESTRICT,
+	CONSTRAINT queue_metrics_queue_fkey FOREIGN KEY (tenant_id, queue_id)
+		REFERENCES @extschema@.queues (tenant_id, id)
+);
+COMMENT ON TABLE @extschema@.queue_metrics IS 'Samples of the statistics of queues over time. Nothing writes them yet.';
+COMMENT ON COLUMN @extschema@.queue_metrics.id IS 'UUID version 7.';
+COMMENT ON COLUMN @extschema@.queue_metrics.tenant_id IS 'The tenant that the queue belongs to.';
+COMMENT ON COLUMN @extschema@.queue_metrics.queue_id IS 'The queue.';
+COMMENT ON COLUMN @extschema@.queue_metrics.sampled_at IS 'When the sample was taken.';
+COMMENT ON COLUMN @extschema@.queue_metrics.depth IS 'Jobs waiting.';
+COMMENT ON COLUMN @extschema@.queue_metrics.delayed IS 'Waiting jobs whose run_at was still to come.';
+COMMENT ON COLUMN @extschema@.queue_metrics.processing IS 'Jobs claimed and not finished.';
+COMMENT ON COLUMN @extschema@.queue_metrics.oldest_claimable_age IS 'How long the oldest claimable job had been claimable.';
+COMMENT ON COLUMN @extschema@.queue_metrics.enqueued_per_second IS 'Jobs enqueued, since the sample before.';
+COMMENT ON COLUMN @extschema@.queue_metrics.claimed_per_second IS 'Jobs claimed, since the sample before.';
+COMMENT ON COLUMN @extschema@.queue_metrics.completed_per_second IS 'Jobs completed, since the sample before.';
+COMMENT ON COLUMN @extschema@.queue_metrics.failed_per_second IS 'Attempts failed, since the sample before.';
+COMMENT ON COLUMN @extschema@.queue_metrics.dead_per_second IS 'Jobs that failed for good, since the sample before.';
+COMMENT ON COLUMN @extschema@.queue_metrics.wait_p50 IS 'Median time from due to claim.';
+COMMENT ON COLUMN @extschema@.queue_metrics.wait_p95 IS '95th percentile of the time from due to claim.';
+COMMENT ON COLUMN @extschema@.queue_metrics.wait_p99 IS '99th percentile of the time from due to claim.';
+COMMENT ON COLUMN @extschema@.queue_metrics.run_p50 IS 'Median time from claim to completion.';
+COMMENT ON COLUMN @extschema@.queue_metrics.run_p95 IS '95th percentile of the time from claim to completion.';
+COMMENT ON COLUMN @extschema@.queue_metrics.run_p99 IS '99th percentile of the time from claim to completion.';
+CREATE INDEX queue_metrics_queue_idx ON @extschema@.queue_metrics (tenant_id, queue_id, sampled_at);
+ALTER TABLE @extschema@.queue_metrics ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_isolation_policy ON @extschema@.queue_metrics
+	USING (tenant_id::text = current_setting('app.current_tenant', true));
+CREATE POLICY tenant_index_policy ON @extschema@.queue_metrics AS RESTRICTIVE
+	USING (tenant_id = @extschema@.queue_tenant());
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.queue_metrics', '');
+
+-- alert_history: alerts, raised and resolved
+CREATE TABLE @extschema@.alert_history (
+	id uuid NOT NULL DEFAULT @extschema@.queue_new_id(),
+	tenant_id uuid DEFAULT @extschema@.queue_tenant(),
+	queue_id uuid,
+	alert text NOT NULL,
+	severity text NOT NULL DEFAULT 'warning',
+	message text NOT NULL,
+	value double precision,
+	threshold double precision,
+	raised_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	resolved_at timestamptz,
+	CONSTRAINT alert_history_pkey PRIMARY KEY (id),
+	CONSTRAINT alert_history_tenant_fkey FOREIGN KEY (tenant_id)
+		REFERENCES @extschema@.tenants (id) ON DELETE RESTRICT,
+	CONSTRAINT alert_history_queue_fkey FOREIGN KEY (tenant_id, queue_id)
+		REFERENCES @extschema@.queues (tenant_id, id),
+	CONSTRAINT severity_valid CHECK (severity IN ('warning', 'critical'))
+);
+COMMENT ON TABLE @extschema@.alert_history IS 'Alerts, raised and resolved. Nothing writes them yet.';
+COMMENT ON COLUMN @extschema@.alert_history.id IS 'UUID version 7.';
+COMMENT ON COLUMN @extschema@.alert_history.tenant_id IS 'The tenant that it concerns; NULL for the whole server.';
+COMMENT ON COLUMN @extschema@.alert_history.queue_id IS 'The queue that it concerns, if one.';
+COMMENT ON COLUMN @extschema@.alert_history.alert IS 'Which alert.';
+COMMENT ON COLUMN @extschema@.alert_history.severity IS 'warning or critical.';
+COMMENT ON COLUMN @extschema@.alert_history.message IS 'What is wrong, for people.';
+COMMENT ON COLUMN @extschema@.alert_history.value IS 'What was measured.';
+COMMENT ON COLUMN @extschema@.alert_history.threshold IS 'What it was compared with.';
+COMMENT ON COLUMN @extschema@.alert_history.raised_at IS 'When it was raised.';
+COMMENT ON COLUMN @extschema@.alert_history.resolved_at IS 'When it was resolved; NULL while it lasts.';
+CREATE INDEX alert_history_queue_idx ON @extschema@.alert_history (tenant_id, queue_id, raised_at);
+ALTER TABLE @extschema@.alert_history ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_isolation_policy ON @extschema@.alert_history
+	USING (tenant_id::text = current_setting('app.current_tenant', true));
+CREATE POLICY tenant_index_policy ON @extschema@.alert_history AS RESTRICTIVE
+	USING (tenant_id = @extschema@.queue_tenant());
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.alert_history', '');
+
+-- 5  triggers -----------------------------------------------------------------
+
+CREATE FUNCTION @extschema@._queue_changed()
+RETURNS trigger
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'qs_queue_changed';
+COMMENT ON FUNCTION @extschema@._queue_changed() IS
+'Trigger on queues: makes every session forget what it knows of queue definitions.';
+CREATE TRIGGER queue_changed AFTER UPDATE OR DELETE ON @extschema@.queues
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._queue_changed();
+ALTER TABLE @extschema@.queues ENABLE ALWAYS TRIGGER queue_changed;
+COMMENT ON TRIGGER queue_changed ON @extschema@.queues IS
+'A session keeps definitions until this says that they changed.';
+
+CREATE FUNCTION @extschema@._queue_guard()
+RETURNS trigger
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'qs_queue_guard';
+COMMENT ON FUNCTION @extschema@._queue_guard() IS
+'Trigger that refuses platform columns, or a whole table of the platform, to whoever is bound to a tenant. Writes nothing.';
+CREATE TRIGGER queue_guard BEFORE INSERT OR UPDATE ON @extschema@.queues
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_guard();
+COMMENT ON TRIGGER queue_guard ON @extschema@.queues IS
+'A limit that a tenant can edit is none: weight, max_depth, max_concurrency, critical_reserve, rate_limiter.';
+CREATE TRIGGER queue_guard BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.rate_limiters
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_guard();
+COMMENT ON TRIGGER queue_guard ON @extschema@.rate_limiters IS 'Only the platform writes limits.';
+CREATE TRIGGER queue_guard BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.rate_limits
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_guard();
+COMMENT ON TRIGGER queue_guard ON @extschema@.rate_limits IS 'Only the platform writes limits.';
+
+-- 6  seeds --------------------------------------------------------------------
+
+INSERT INTO @extschema@.rate_limiters
+	(service_name, tokens_available, max_tokens, refill_per_second, max_concurrent, seeded)
+VALUES
+	('stripe', 100, 100, 100, 10, true),
+	('twilio', 10, 10, 10, 5, true),
+	('sendgrid', 50, 50, 50, 10, true),
+	('solana_rpc', 25, 25, 25, 5, true);
+
+-- 7  functions ----------------------------------------------------------------
+
+-- queues
+
+CREATE FUNCTION @extschema@.queue_create(
+	name text,
+	description text DEFAULT NULL,
+	max_attempts integer DEFAULT NULL,
+	default_lease interval DEFAULT NULL,
+	backoff_base interval DEFAULT NULL,
+	backoff_factor double precision DEFAULT NULL,
+	backoff_max interval DEFAULT NULL,
+	backoff_jitter double precision DEFAULT NULL,
+	keep_completed interval DEFAULT NULL,
+	keep_dead interval DEFAULT NULL,
+	dead_letters boolean DEFAULT NULL,
+	max_depth bigint DEFAULT NULL,
+	max_payload integer DEFAULT NULL,
+	max_concurrency integer DEFAULT NULL,
+	critical_reserve integer DEFAULT NULL,
+	rate_limiter text DEFAULT NULL,
+	weight integer DEFAULT NULL,
+	ageing interval DEFAULT NULL,
+	group_concurrency integer DEFAULT NULL,
+	group_on_failure text DEFAULT NULL,
+	alert_depth bigint DEFAULT NULL,
+	alert_age interval DEFAULT NULL,
+	alert_dead bigint DEFAULT NULL,
+	config jsonb DEFAULT NULL,
+	OUT queue_id uuid,
+	OUT created boolean)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_create';
+COMMENT ON FUNCTION @extschema@.queue_create(text, text, integer, interval, interval, double precision, interval, double precision, interval, interval, boolean, bigint, integer, integer, integer, text, integer, interval, integer, text, bigint, interval, bigint, jsonb) IS
+'Creates a queue, unless the tenant has one of that name: that one is left as it is. NULL means the default of the column in queues.';
+
+CREATE FUNCTION @extschema@.queue_set(
+	name text,
+	description text DEFAULT NULL,
+	max_attempts integer DEFAULT NULL,
+	default_lease interval DEFAULT NULL,
+	backoff_base interval DEFAULT NULL,
+	backoff_factor double precision DEFAULT NULL,
+	backoff_max interval DEFAULT NULL,
+	backoff_jitter double precision DEFAULT NULL,
+	keep_completed interval DEFAULT NULL,
+	keep_dead interval DEFAULT NULL,
+	dead_letters boolean DEFAULT NULL,
+	max_depth bigint DEFAULT NULL,
+	max_payload integer DEFAULT NULL,
+	max_concurrency integer DEFAULT NULL,
+	critical_reserve integer DEFAULT NULL,
+	rate_limiter text DEFAULT NULL,
+	weight integer DEFAULT NULL,
+	ageing interval DEFAULT NULL,
+	group_concurrency integer DEFAULT NULL,
+	group_on_failure text DEFAULT NULL,
+	alert_depth bigint DEFAULT NULL,
+	alert_age interval DEFAULT NULL,
+	alert_dead bigint DEFAULT NULL,
+	config jsonb DEFAULT NULL,
+	OUT queue_id uuid)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_set';
+COMMENT ON FUNCTION @extschema@.queue_set(text, text, integer, interval, interval, double precision, interval, double precision, interval, interval, boolean, bigint, integer, integer, integer, text, integer, interval, integer, text, bigint, interval, bigint, jsonb) IS
+'Changes a queue. NULL leaves a setting as it is; 0 (for rate_limiter the empty string) removes a limit, ageing or an alert threshold.';
+
+CREATE FUNCTION @extschema@.queue_drop(queue text, force boolean DEFAULT false)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_drop';
+COMMENT ON FUNCTION @extschema@.queue_drop(text, boolean) IS
+'Drops a queue with all that belongs to it. Refused while it has unfinished jobs, dead letters or schedules, unless force.';
+
+CREATE FUNCTION @extschema@.queue_pause(queue text)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_pause';
+COMMENT ON FUNCTION @extschema@.queue_pause(text) IS
+'Pauses a queue: it takes jobs and hands none out. False if it was paused already.';
+
+CREATE FUNCTION @extschema@.queue_resume(queue text)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_resume';
+COMMENT ON FUNCTION @extschema@.queue_resume(text) IS
+'Ends a pause. False if the queue was not paused.';
+
+CREATE FUNCTION @extschema@.queue_purge(queue text, what text DEFAULT 'waiting', max_jobs integer DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_purge';
+COMMENT ON FUNCTION @extschema@.queue_purge(text, text, integer) IS
+'Deletes jobs of a queue and says how many: waiting, finished, dead (letters), or all of these. Jobs under a lease stay.';
+
+-- produce
+
+CREATE FUNCTION @extschema@.queue_enqueue(
+	queue text,
+	payload jsonb DEFAULT '{}',
+	job_type text DEFAULT 'default',
+	priority integer DEFAULT 0,
+	run_at timestamptz DEFAULT NULL,
+	max_attempts integer DEFAULT NULL,
+	idempotency_key text DEFAULT NULL,
+	idempotency_ttl interval DEFAULT '24 hours',
+	on_conflict text DEFAULT 'return',
+	group_key text DEFAULT NULL,
+	headers jsonb DEFAULT NULL,
+	longest_wait interval DEFAULT NULL,
+	OUT job_id uuid,
+	OUT created boolean)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_enqueue';
+COMMENT ON FUNCTION @extschema@.queue_enqueue(text, jsonb, text, integer, timestamptz, integer, text, interval, text, text, jsonb, interval) IS
+'Enqueues a job in the caller''s transaction. If the idempotency key is taken, on_conflict decides: return the job, reject, replace it while it waits, or debounce (replace and wait anew, at most longest_wait in all).';
+
+CREATE FUNCTION @extschema@.queue_enqueue_critical(
+	queue text,
+	payload jsonb,
+	idempotency_key text,
+	job_type text DEFAULT 'default',
+	priority integer DEFAULT 0,
+	run_at timestamptz DEFAULT NULL,
+	max_attempts integer DEFAULT 5,
+	idempotency_ttl interval DEFAULT '24 hours',
+	on_conflict text DEFAULT 'return',
+	group_key text DEFAULT NULL,
+	headers jsonb DEFAULT NULL,
+	longest_wait interval DEFAULT NULL,
+	OUT job_id uuid,
+	OUT created boolean)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_enqueue_critical';
+COMMENT ON FUNCTION @extschema@.queue_enqueue_critical(text, jsonb, text, text, integer, timestamptz, integer, interval, text, text, jsonb, interval) IS
+'Enqueues a job that is claimed before all others of its queue. The idempotency key is required, and unique within the tenant. The transaction commits with synchronous_commit at least on.';
+
+CREATE FUNCTION @extschema@.queue_enqueue_many(
+	queue text,
+	payloads jsonb[],
+	job_type text DEFAULT 'default',
+	priority integer DEFAULT 0,
+	run_at timestamptz DEFAULT NULL,
+	max_attempts integer DEFAULT NULL,
+	group_key text DEFAULT NULL,
+	headers jsonb DEFAULT NULL)
+RETURNS SETOF uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 100
+AS 'MODULE_PATHNAME', 'queue_enqueue_many';
+COMMENT ON FUNCTION @extschema@.queue_enqueue_many(text, jsonb[], text, integer, timestamptz, integer, text, jsonb) IS
+'Enqueues a job for each payload; returns their ids in the order of the payloads.';
+
+-- consume
+
+CREATE FUNCTION @extschema@.queue_claim(
+	queue text,
+	worker text DEFAULT NULL,
+	max_jobs integer DEFAULT 1,
+	lease interval DEFAULT NULL,
+	OUT job_id uuid,
+	OUT lease_token bigint,
+	OUT tenant_id uuid,
+	OUT queue text,
+	OUT job_type text,
+	OUT payload jsonb,
+	OUT headers jsonb,
+	OUT attempt integer,
+	OUT max_attempts integer,
+	OUT priority smallint,
+	OUT critical boolean,
+	OUT enqueued_at timestamptz,
+	OUT leased_until timestamptz)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+AS 'MODULE_PATHNAME', 'queue_claim';
+COMMENT ON FUNCTION @extschema@.queue_claim(text, text, integer, interval) IS
+'Claims up to max_jobs jobs of a queue for a lease: critical ones first, then by priority (the higher goes first) and run_at. No row means that nothing is claimable.';
+
+CREATE FUNCTION @extschema@.queue_complete(
+	job_id uuid,
+	lease_token bigint,
+	result jsonb DEFAULT NULL,
+	strict boolean DEFAULT false,
+	OUT job_id uuid,
+	OUT outcome text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_complete';
+COMMENT ON FUNCTION @extschema@.queue_complete(uuid, bigint, jsonb, boolean) IS
+'Completes a job: outcome done, or lost if the lease is no longer held. With strict a lost lease is an error, so that the effect in the same transaction is undone.';
+
+CREATE FUNCTION @extschema@.queue_complete_many(
+	job_ids uuid[],
+	lease_tokens bigint[],
+	results jsonb[] DEFAULT NULL,
+	strict boolean DEFAULT false,
+	OUT job_id uuid,
+	OUT outcome text)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+AS 'MODULE_PATHNAME', 'queue_complete_many';
+COMMENT ON FUNCTION @extschema@.queue_complete_many(uuid[], bigint[], jsonb[], boolean) IS
+'queue_complete() for arrays: one row for each job, in the order of job_ids.';
+
+CREATE FUNCTION @extschema@.queue_complete_and_claim(
+	queue text,
+	job_ids uuid[] DEFAULT '{}',
+	lease_tokens bigint[] DEFAULT '{}',
+	results jsonb[] DEFAULT NULL,
+	worker text DEFAULT NULL,
+	max_jobs integer DEFAULT 1,
+	lease interval DEFAULT NULL,
+	strict boolean DEFAULT false,
+	OUT kind text,
+	OUT job_id uuid,
+	OUT lease_token bigint,
+	OUT tenant_id uuid,
+	OUT queue text,
+	OUT job_type text,
+	OUT payload jsonb,
+	OUT headers jsonb,
+	OUT attempt integer,
+	OUT max_attempts integer,
+	OUT priority smallint,
+	OUT critical boolean,
+	OUT enqueued_at timestamptz,
+	OUT leased_until timestamptz)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+AS 'MODULE_PATHNAME', 'queue_complete_and_claim';
+COMMENT ON FUNCTION @extschema@.queue_complete_and_claim(text, uuid[], bigint[], jsonb[], text, integer, interval, boolean) IS
+'A worker''s whole turn in one commit: completes the jobs it has done, then claims the next. Rows of kind refused (job_id and lease_token of a lost lease) come first, then those of kind claimed.';
+
+CREATE FUNCTION @extschema@.queue_fail(
+	job_id uuid,
+	lease_token bigint,
+	error text DEFAULT NULL,
+	retry_in interval DEFAULT NULL,
+	dead boolean DEFAULT false,
+	strict boolean DEFAULT false,
+	OUT job_id uuid,
+	OUT outcome text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_fail';
+COMMENT ON FUNCTION @extschema@.queue_fail(uuid, bigint, text, interval, boolean, boolean) IS
+'Ends a failed attempt: outcome retry (after retry_in, or the queue''s backoff), dead (no attempt left, or dead), cancelled (a cancel was requested) or lost.';
+
+CREATE FUNCTION @extschema@.queue_heartbeat(
+	job_id uuid,
+	lease_token bigint,
+	extend interval DEFAULT NULL,
+	strict boolean DEFAULT false,
+	OUT job_id uuid,
+	OUT held boolean,
+	OUT cancel_requested boolean,
+	OUT leased_until timestamptz)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_heartbeat';
+COMMENT ON FUNCTION @extschema@.queue_heartbeat(uuid, bigint, interval, boolean) IS
+'Extends a lease to extend (the queue''s default_lease) from now; it never ends earlier than before. Says whether the lease is held and whether a cancel was requested.';
+
+CREATE FUNCTION @extschema@.queue_heartbeat_many(
+	job_ids uuid[],
+	lease_tokens bigint[],
+	extend interval DEFAULT NULL,
+	strict boolean DEFAULT false,
+	OUT job_id uuid,
+	OUT held boolean,
+	OUT cancel_requested boolean,
+	OUT leased_until timestamptz)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+AS 'MODULE_PATHNAME', 'queue_heartbeat_many';
+COMMENT ON FUNCTION @extschema@.queue_heartbeat_many(uuid[], bigint[], interval, boolean) IS
+'queue_heartbeat() for arrays: one row for each job, in the order of job_ids.';
+
+CREATE FUNCTION @extschema@.queue_snooze(
+	job_id uuid,
+	lease_token bigint,
+	delay interval,
+	strict boolean DEFAULT false,
+	OUT job_id uuid,
+	OUT outcome text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_snooze';
+COMMENT ON FUNCTION @extschema@.queue_snooze(uuid, bigint, interval, boolean) IS
+'Gives a job back to be claimed after a delay; the attempt does not count. Outcome released, cancelled or lost.';
+
+CREATE FUNCTION @extschema@.queue_release(
+	job_id uuid,
+	lease_token bigint,
+	strict boolean DEFAULT false,
+	OUT job_id uuid,
+	OUT outcome text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_release';
+COMMENT ON FUNCTION @extschema@.queue_release(uuid, bigint, boolean) IS
+'Gives a job back, claimable at once and at its old place; the attempt does not count. Outcome released, cancelled or lost.';
+
+-- repair
+
+CREATE FUNCTION @extschema@.queue_cancel(job_id uuid, OUT job_id uuid, OUT outcome text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_cancel';
+COMMENT ON FUNCTION @extschema@.queue_cancel(uuid) IS
+'Cancels a job: outcome cancelled if it waited, requested if it runs (its worker is told at the next heartbeat), finished if it had ended.';
+
+CREATE FUNCTION @extschema@.queue_retry(
+	job_id uuid,
+	run_at timestamptz DEFAULT NULL,
+	OUT job_id uuid,
+	OUT outcome text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_retry';
+COMMENT ON FUNCTION @extschema@.queue_retry(uuid, timestamptz) IS
+'Makes a job claimable at run_at (now) with all its attempts before it: waiting, running (its lease is taken away), failed or dead (it comes back under a new id, which is returned). Outcome retry, or finished for a completed job.';
+
+CREATE FUNCTION @extschema@.queue_redrive(
+	queue text,
+	max_jobs integer DEFAULT NULL,
+	error_like text DEFAULT NULL,
+	died_after timestamptz DEFAULT NULL,
+	died_before timestamptz DEFAULT NULL,
+	per_second double precision DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_redrive';
+COMMENT ON FUNCTION @extschema@.queue_redrive(text, integer, text, timestamptz, timestamptz, double precision) IS
+'Sends dead letters that were not sent back before to the table they came from, oldest first, under new ids, and says how many. error_like is a LIKE pattern for last_error; per_second spreads their run_at.';
+
+CREATE FUNCTION @extschema@.queue_tenant_purge(
+	tenant uuid,
+	max_rows integer DEFAULT 10000,
+	OUT deleted bigint,
+	OUT done boolean)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_tenant_purge';
+COMMENT ON FUNCTION @extschema@.queue_tenant_purge(uuid, integer) IS
+'Deletes up to max_rows rows of a tenant from all tables; done when none is left. For the platform only.';
+
+-- look
+
+CREATE FUNCTION @extschema@.queue_job(
+	job_id uuid,
+	OUT job_id uuid,
+	OUT tenant_id uuid,
+	OUT queue text,
+	OUT critical boolean,
+	OUT status text,
+	OUT finish_reason text,
+	OUT job_type text,
+	OUT payload jsonb,
+	OUT headers jsonb,
+	OUT result jsonb,
+	OUT priority smallint,
+	OUT run_at timestamptz,
+	OUT attempts integer,
+	OUT max_attempts integer,
+	OUT group_key text,
+	OUT idempotency_key text,
+	OUT cancel_requested boolean,
+	OUT leased_by text,
+	OUT leased_at timestamptz,
+	OUT leased_until timestamptz,
+	OUT last_error text,
+	OUT errors jsonb,
+	OUT enqueued_at timestamptz,
+	OUT finished_at timestamptz,
+	OUT redriven_as uuid)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
+AS 'MODULE_PATHNAME', 'queue_job';
+COMMENT ON FUNCTION @extschema@.queue_job(uuid) IS
+'A job of one''s own, live, finished or dead (status failed, finish_reason as in dead_letter_jobs), with its result. No row if there is none.';
+
+CREATE FUNCTION @extschema@.queue_peek(
+	queue text,
+	max_jobs integer DEFAULT 10,
+	OUT job_id uuid,
+	OUT critical boolean,
+	OUT job_type text,
+	OUT payload jsonb,
+	OUT priority smallint,
+	OUT run_at timestamptz,
+	OUT attempts integer,
+	OUT max_attempts integer)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+AS 'MODULE_PATHNAME', 'queue_peek';
+COMMENT ON FUNCTION @extschema@.queue_peek(text, integer) IS
+'The jobs that the next claims would return, in their order, without claiming them.';
+
+-- operate
+
+CREATE FUNCTION @extschema@._queue_all_tenants()
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'qs_queue_all_tenants';
+COMMENT ON FUNCTION @extschema@._queue_all_tenants() IS
+'A marker: whoever may execute it serves all tenants while app.current_tenant is unset.';
+
+-- What each privilege of queue_grant() is made of, as statements to run.
+CREATE FUNCTION @extschema@._queue_privilege_statements(role name, privilege text, all_tenants boolean, revoke boolean)
+RETURNS SETOF text
+LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	producer constant text[] := ARRAY['queue_enqueue', 'queue_enqueue_critical', 'queue_enqueue_many',
+		'queue_job', 'queue_cancel'];
+	worker constant text[] := ARRAY['queue_claim', 'queue_complete', 'queue_complete_many',
+		'queue_complete_and_claim', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many',
+		'queue_snooze', 'queue_release'];
+	admin constant text[] := producer || worker || ARRAY['queue_create', 'queue_set', 'queue_drop',
+		'queue_pause', 'queue_resume', 'queue_purge', 'queue_retry', 'queue_redrive', 'queue_peek'];
+	insertable constant text := 'INSERT (tenant_id, queue_id, job_type, payload, priority, run_at, max_attempts, group_key) ON TABLE @extschema@.jobs';
+	job_columns constant text := 'id, tenant_id, queue_id, run_at, enqueued_at, attempts, max_attempts, priority, job_type, group_key, idempotency_key, schedule_id, leased_by, leased_at, leased_until';
+	live_columns constant text := job_columns || ', held, cancel_requested, final_attempt, status, finish_reason, finished_at';
+	functions text[];
+	tables text[];
+BEGIN
+	CASE privilege
+		WHEN 'producer' THEN
+			functions := producer;
+			tables := ARRAY[insertable, 'SELECT (id, tenant_id, name) ON TABLE @extschema@.queues'];
+		WHEN 'worker' THEN
+			functions := worker;
+		WHEN 'observer' THEN
+			tables := ARRAY['SELECT ON TABLE @extschema@.queues', 'SELECT ON TABLE @extschema@.queue_metrics',
+				'SELECT ON TABLE @extschema@.alert_history',
+				format('SELECT (%s) ON TABLE @extschema@.jobs', live_columns),
+				format('SELECT (%s) ON TABLE @extschema@.critical_jobs', live_columns),
+				format('SELECT (%s, source_table, reason, died_at, redriven_at, redriven_as) ON TABLE @extschema@.dead_letter_jobs', job_columns)];
+		WHEN 'admin' THEN
+			functions := admin;
+			tables := ARRAY[insertable] || ARRAY(
+				SELECT format('SELECT ON TABLE @extschema@.%I', t)
+				FROM unnest(ARRAY['queues', 'jobs', 'critical_jobs', 'dead_letter_jobs', 'idempotency_keys',
+					'schedules', 'rate_limits', 'queue_metrics', 'alert_history']) t);
+		ELSE
+			RAISE EXCEPTION 'unknown privilege "%"', privilege
+				USING ERRCODE = 'QS021', HINT = 'The privileges are producer, worker, observer and admin.';
+	END CASE;
+	IF NOT revoke THEN
+		RETURN NEXT format('GRANT USAGE ON SCHEMA @extschema@ TO %I', role);
+	END IF;
+	RETURN QUERY
+		SELECT format(CASE WHEN revoke THEN 'REVOKE %s FROM %I' ELSE 'GRANT %s TO %I' END, o.object, role)
+		FROM (SELECT 'EXECUTE ON FUNCTION ' || p.oid::regprocedure::text
+			FROM pg_proc p
+			WHERE p.pronamespace = '@extschema@'::regnamespace
+			AND (p.proname = ANY (functions) OR all_tenants AND p.proname = '_queue_all_tenants')
+			UNION ALL SELECT unnest(tables)) o (object);
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._queue_privilege_statements(name, text, boolean, boolean) IS
+'The statements that queue_grant() and queue_revoke() run.';
+
+CREATE FUNCTION @extschema@.queue_grant(role name, privilege text, all_tenants boolean DEFAULT false)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	statement text;
+BEGIN
+	IF role IS NULL OR privilege IS NULL OR all_tenants IS NULL THEN
+		RAISE EXCEPTION 'no argument of queue_grant() may be null' USING ERRCODE = 'QS020';
+	END IF;
+	FOR statement IN SELECT @extschema@._queue_privilege_statements(role, privilege, all_tenants, false) LOOP
+		EXECUTE statement;
+	END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.queue_grant(name, text, boolean) IS
+'Gives a role what a producer, worker, observer or admin needs. With all_tenants it serves all tenants while app.current_tenant is unset. For the owner of the extension.';
+
+CREATE FUNCTION @extschema@.queue_revoke(role name, privilege text, all_tenants boolean DEFAULT false)
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	statement text;
+BEGIN
+	IF role IS NULL OR privilege IS NULL OR all_tenants IS NULL THEN
+		RAISE EXCEPTION 'no argument of queue_revoke() may be null' USING ERRCODE = 'QS020';
+	END IF;
+	FOR statement IN SELECT @extschema@._queue_privilege_statements(role, privilege, all_tenants, true) LOOP
+		EXECUTE statement;
+	END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@.queue_revoke(name, text, boolean) IS
+'Takes back what queue_grant() gave, with all_tenants also the right to serve all tenants. What two privileges share goes with the first; grant again what is to stay.';
+
+-- 8  a table tenants that is created later ------------------------------------
+
+-- 9  privileges ---------------------------------------------------------------
+
+-- A table has no privilege for PUBLIC; a function has, until here.
+DO $do$
+DECLARE
+	f regprocedure;
+BEGIN
+	FOR f IN
+		SELECT d.objid
+		FROM pg_catalog.pg_depend d
+		JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid AND e.extname = 'queue_service'
+		WHERE d.classid = 'pg_catalog.pg_proc'::regclass
+		AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e'
+	LOOP
+		EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
+	END LOOP;
+END
+$do$;
+GRANT EXECUTE ON FUNCTION @extschema@.queue_new_id() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.queue_tenant() TO PUBLIC;
