@@ -17,16 +17,17 @@ die()
 	exit 1
 }
 
-# Run a command as the user that owns the servers.
+# Run a command as the user that owns the servers, in a folder it can enter.
 as_pg()
-{
+(
+	cd /
 	if [ "$(id -u)" = 0 ]
 	then
-		runuser -u postgres -- "$@"
+		exec runuser -u postgres -- "$@"
 	else
-		"$@"
+		exec "$@"
 	fi
-}
+)
 
 # Are these there: compiler, make, a complete PostgreSQL, Perl for TAP?
 have_tools()
