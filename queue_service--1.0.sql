@@ -34,10 +34,41 @@ COMMENT ON FUNCTION @extschema@.queue_tenant() IS
 
 -- 3  tenants ------------------------------------------------------------------
 
+CREATE FUNCTION @extschema@._queue_tenants_fault()
+RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+	SELECT CASE
+		WHEN c.oid IS NULL THEN 'It does not exist.'
+		WHEN c.relkind NOT IN ('r', 'p') THEN 'It is not a table.'
+		WHEN c.relpersistence <> 'p' THEN 'It is not a permanent table.'
+		WHEN a.attnum IS NULL THEN 'It has no column "id" of type uuid.'
+		WHEN NOT EXISTS (
+			SELECT FROM pg_index i
+			WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+			AND i.indnkeyatts = 1 AND i.indkey[0] = a.attnum AND i.indpred IS NULL)
+		THEN 'It has no primary key or unique constraint on its column "id" alone.'
+		END
+	FROM (VALUES (to_regclass('@extschema@.tenants'))) AS tenants (oid)
+	LEFT JOIN pg_class c ON c.oid = tenants.oid
+	LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'id' AND a.atttypid = 'uuid'::regtype
+$function$;
+COMMENT ON FUNCTION @extschema@._queue_tenants_fault() IS
+'Why foreign keys cannot refer to tenants.id; NULL if they can.';
+
 -- A table tenants that is there already is the one to refer to.
 DO $do$
+DECLARE
+	fault text := @extschema@._queue_tenants_fault();
 BEGIN
-	IF to_regclass('@extschema@.tenants') IS NULL THEN
+	IF to_regclass('@extschema@.tenants') IS NOT NULL THEN
+		IF fault IS NOT NULL THEN
+			RAISE EXCEPTION 'cannot refer to "%.tenants" as the table of tenants', '@extschema@'
+				USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = fault,
+				HINT = 'queue_service refers to a table tenants that is in its schema by a column id of type uuid with a primary key or unique constraint. Mend the table, or choose another schema with CREATE EXTENSION queue_service SCHEMA.';
+		END IF;
+	ELSE
 		CREATE TABLE @extschema@.tenants (
 			id uuid NOT NULL DEFAULT @extschema@.queue_new_id(),
 			name text,
@@ -673,13 +704,66 @@ COMMENT ON TRIGGER queue_guard ON @extschema@.rate_limits IS 'Only the platform 
 
 -- 6  seeds --------------------------------------------------------------------
 
-INSERT INTO @extschema@.rate_limiters
-	(service_name, tokens_available, max_tokens, refill_per_second, max_concurrent, seeded)
-VALUES
-	('stripe', 100, 100, 100, 10, true),
-	('twilio', 10, 10, 10, 5, true),
-	('sendgrid', 50, 50, 50, 10, true),
-	('solana_rpc', 25, 25, 25, 5, true);
+CREATE FUNCTION @extschema@._queue_seed()
+RETURNS trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+	IF TG_OP = 'UPDATE' THEN
+		NEW.seeded := false;
+	ELSE
+		DELETE FROM @extschema@.rate_limiters l WHERE l.service_name = NEW.service_name AND l.seeded;
+	END IF;
+	RETURN NEW;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._queue_seed() IS
+'Trigger on rate_limiters: a row that is edited is no seed any more, and a seed gives way to a new row of its name. Its owner''s rights let whoever may insert a row do so.';
+CREATE TRIGGER queue_seed BEFORE INSERT OR UPDATE ON @extschema@.rate_limiters
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_seed();
+-- a subscriber has the seeds too
+ALTER TABLE @extschema@.rate_limiters ENABLE ALWAYS TRIGGER queue_seed;
+COMMENT ON TRIGGER queue_seed ON @extschema@.rate_limiters IS
+'Lets a dump that has edited seeds be restored beside the seeds of CREATE EXTENSION.';
+
+CREATE FUNCTION @extschema@._queue_seeds_insert()
+RETURNS void
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+	INSERT INTO @extschema@.rate_limiters
+		(service_name, tokens_available, max_tokens, refill_per_second, max_concurrent, seeded)
+	SELECT s.service_name, s.tokens, s.tokens, s.tokens, s.max_concurrent, true
+	FROM (VALUES
+		('stripe', 100, 10),
+		('twilio', 10, 5),
+		('sendgrid', 50, 10),
+		('solana_rpc', 25, 5)) AS s (service_name, tokens, max_concurrent)
+	WHERE NOT EXISTS (SELECT FROM @extschema@.rate_limiters l WHERE l.service_name = s.service_name)
+$function$;
+COMMENT ON FUNCTION @extschema@._queue_seeds_insert() IS 'Inserts the seeds of which rate_limiters has no row.';
+SELECT @extschema@._queue_seeds_insert();
+
+CREATE FUNCTION @extschema@._queue_seeds_settle()
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	state "char" := (SELECT t.tgenabled FROM pg_trigger t
+		WHERE t.tgrelid = '@extschema@.rate_limiters'::regclass AND t.tgname = 'queue_seed');
+BEGIN
+	IF state = 'D' THEN
+		DELETE FROM @extschema@.rate_limiters WHERE seeded;
+	ELSIF state <> 'A' THEN
+		PERFORM @extschema@._queue_seeds_insert();
+		ALTER TABLE @extschema@.rate_limiters ENABLE ALWAYS TRIGGER queue_seed;
+	END IF;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._queue_seeds_settle() IS
+'Removes the seeds while their trigger is disabled, as pg_restore --disable-triggers does around its COPY, and puts back those that are missing once it is enabled again.';
 
 -- 7  functions ----------------------------------------------------------------
 
@@ -1177,6 +1261,182 @@ COMMENT ON FUNCTION @extschema@.queue_revoke(name, text, boolean) IS
 'Takes back what queue_grant() gave, with all_tenants also the right to serve all tenants. What two privileges share goes with the first; grant again what is to stay.';
 
 -- 8  a table tenants that is created later ------------------------------------
+
+-- pg_restore runs CREATE EXTENSION, which brings a table tenants, before the
+-- CREATE TABLE of the tenants that were dumped, and adds their primary key last.
+
+CREATE FUNCTION @extschema@._queue_creates_tenants()
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'qs_creates_tenants';
+COMMENT ON FUNCTION @extschema@._queue_creates_tenants() IS
+'Whether the statement that the client runs is a CREATE TABLE of a permanent table tenants, with a column id of type uuid, in the extension''s schema.';
+
+CREATE FUNCTION @extschema@._queue_tenants_keys(
+	OUT referrer regclass,
+	OUT key name,
+	OUT validated boolean)
+RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $function$
+	SELECT c.oid, (c.relname || '_tenant_fkey')::name, k.convalidated
+	FROM pg_extension e
+	JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+		AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+	JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'r'
+	JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
+	LEFT JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f' AND k.conname = c.relname || '_tenant_fkey'
+	WHERE e.extname = 'queue_service'
+$function$;
+COMMENT ON FUNCTION @extschema@._queue_tenants_keys() IS
+'The tables that refer to tenants, and the name of each one''s foreign key; validated is NULL where the key is missing.';
+
+CREATE FUNCTION @extschema@._queue_tenants_yield()
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	statement text;
+BEGIN
+	IF NOT EXISTS (
+		SELECT FROM pg_depend d
+		JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'queue_service'
+		WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass('@extschema@.tenants')
+		AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')
+	THEN
+		RETURN;
+	END IF;
+	-- Nobody waits for a lock on a table in use only to see it stay.
+	IF EXISTS (SELECT FROM @extschema@.tenants) THEN
+		RETURN;
+	END IF;
+	LOCK TABLE @extschema@.tenants IN ACCESS EXCLUSIVE MODE;
+	-- A snapshot older than the lock does not show every row.
+	IF EXISTS (SELECT FROM @extschema@.tenants)
+		OR current_setting('transaction_isolation') <> 'read committed'
+		AND pg_relation_size('@extschema@.tenants') > 0
+	THEN
+		RETURN;
+	END IF;
+	-- Not CASCADE: what others made to depend on the table stops this.
+	FOR statement IN
+		SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', k.referrer, k.key)
+		FROM @extschema@._queue_tenants_keys() k
+		WHERE k.validated IS NOT NULL
+	LOOP
+		EXECUTE statement;
+	END LOOP;
+	ALTER EXTENSION queue_service DROP TABLE @extschema@.tenants;
+	DROP TABLE @extschema@.tenants;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._queue_tenants_yield() IS
+'Drops the table tenants that the extension brought, and the foreign keys to it, if it is empty.';
+
+CREATE FUNCTION @extschema@._queue_tenants_attach()
+RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	k record;
+BEGIN
+	IF @extschema@._queue_tenants_fault() IS NOT NULL THEN
+		RETURN;
+	END IF;
+	FOR k IN SELECT * FROM @extschema@._queue_tenants_keys() WHERE validated IS NULL LOOP
+		EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (tenant_id)'
+			' REFERENCES @extschema@.tenants (id) ON DELETE RESTRICT NOT VALID', k.referrer, k.key);
+	END LOOP;
+	FOR k IN SELECT * FROM @extschema@._queue_tenants_keys() WHERE NOT validated LOOP
+		BEGIN
+			EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', k.referrer, k.key);
+		EXCEPTION WHEN OTHERS THEN
+			RAISE WARNING 'could not validate foreign key "%" of table "%": %', k.key, k.referrer, SQLERRM
+				USING ERRCODE = SQLSTATE,
+				HINT = 'It holds for new rows. It is tried again whenever the table tenants is altered.';
+		END;
+	END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._queue_tenants_attach() IS
+'Adds the foreign keys to tenants.id that are missing, and validates those that are not, if the table tenants allows it.';
+
+-- Both event triggers return at once for whoever does not own the extension,
+-- who may not execute the functions above either, and turn every error into a
+-- warning: no statement of anybody may fail for them.
+
+-- No search_path is set here: that of the caller tells which schema the new
+-- table goes to, so every name and operator is qualified.
+CREATE FUNCTION @extschema@._queue_ddl_start()
+RETURNS event_trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+AS $function$
+BEGIN
+	IF NOT EXISTS (
+		SELECT FROM pg_catalog.pg_extension e
+		WHERE e.extname OPERATOR(pg_catalog.=) 'queue_service' AND pg_catalog.pg_has_role(e.extowner, 'USAGE'))
+	THEN
+		RETURN;
+	END IF;
+	IF @extschema@._queue_creates_tenants() THEN
+		PERFORM @extschema@._queue_tenants_yield();
+	END IF;
+EXCEPTION WHEN OTHERS THEN
+	RAISE WARNING 'queue_service could not look after its table tenants: %', SQLERRM USING ERRCODE = SQLSTATE;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._queue_ddl_start() IS
+'Event trigger: lets the table tenants that the extension brought give way to one that is being created.';
+CREATE EVENT TRIGGER queue_service_ddl_start ON ddl_command_start
+	WHEN TAG IN ('CREATE TABLE')
+	EXECUTE FUNCTION @extschema@._queue_ddl_start();
+COMMENT ON EVENT TRIGGER queue_service_ddl_start IS
+'The empty table tenants that queue_service brought gives way to one of your own.';
+
+CREATE FUNCTION @extschema@._queue_ddl_end()
+RETURNS event_trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+	changed regclass[];
+BEGIN
+	IF NOT EXISTS (
+		SELECT FROM pg_extension e
+		WHERE e.extname = 'queue_service' AND pg_has_role(e.extowner, 'USAGE'))
+	THEN
+		RETURN;
+	END IF;
+	changed := ARRAY(
+		SELECT coalesce(i.indrelid, c.objid)
+		FROM pg_event_trigger_ddl_commands() c
+		LEFT JOIN pg_index i ON i.indexrelid = c.objid
+		WHERE c.classid = 'pg_class'::regclass);
+	-- The statements that these run alter neither table in a way that would
+	-- lead here again.
+	IF to_regclass('@extschema@.tenants') = ANY (changed) THEN
+		PERFORM @extschema@._queue_tenants_attach();
+	END IF;
+	IF to_regclass('@extschema@.rate_limiters') = ANY (changed) THEN
+		PERFORM @extschema@._queue_seeds_settle();
+	END IF;
+EXCEPTION WHEN OTHERS THEN
+	RAISE WARNING 'queue_service could not look after its foreign keys and seeds: %', SQLERRM USING ERRCODE = SQLSTATE;
+END
+$function$;
+COMMENT ON FUNCTION @extschema@._queue_ddl_end() IS
+'Event trigger: adds the foreign keys to a table tenants that has got its key, and looks after the seeds when triggers of rate_limiters are disabled or enabled.';
+CREATE EVENT TRIGGER queue_service_ddl_end ON ddl_command_end
+	WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE INDEX', 'ALTER INDEX')
+	EXECUTE FUNCTION @extschema@._queue_ddl_end();
+COMMENT ON EVENT TRIGGER queue_service_ddl_end IS
+'A table tenants of your own is referred to as soon as it has a key, and seeds do not stand in the way of a restore.';
+-- A dump is often loaded with session_replication_role = replica.
+ALTER EVENT TRIGGER queue_service_ddl_start ENABLE ALWAYS;
+ALTER EVENT TRIGGER queue_service_ddl_end ENABLE ALWAYS;
 
 -- 9  privileges ---------------------------------------------------------------
 
