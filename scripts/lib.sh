@@ -167,6 +167,14 @@ start_server()
 		{ tail -n 20 "$QS_BUILD/log/$1.log" >&2; die "server did not start"; }
 }
 
+# Create a database with the extension in it and make it the default.
+create_database()
+{
+	psql -X -q -v ON_ERROR_STOP=1 -c 'CREATE DATABASE queue_service'
+	export PGDATABASE=queue_service
+	psql -X -q -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION queue_service'
+}
+
 stop_server()
 {
 	trap '' INT TERM HUP
