@@ -107,6 +107,7 @@ build()
 	make_build_dir
 	# Once the private tree leads PATH, the bare name would mean its pg_config.
 	PG_CONFIG=$(command -v "$PG_CONFIG")
+	export PG_CONFIG
 	exec 9>"$QS_BUILD/lock"
 	flock 9
 	tree=$QS_BUILD/root
