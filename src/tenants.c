@@ -84,8 +84,7 @@ gets_id(CreateStmt *stmt)
 
 			/* A column of a typed table or partition may have no type here. */
 			if (strcmp(column->colname, "id") == 0 && column->typeName != NULL)
-				return !column->typeName->pct_type &&
-					LookupTypeNameOid(NULL, column->typeName, true) == UUIDOID;
+				return LookupTypeNameOid(NULL, column->typeName, true) == UUIDOID;
 		}
 		else if (IsA(element, TableLikeClause))
 		{
