@@ -679,7 +679,7 @@ LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'qs_queue_changed';
 COMMENT ON FUNCTION @extschema@._queue_changed() IS
 'Trigger on queues: makes every session forget what it knows of queue definitions.';
-CREATE TRIGGER queue_changed AFTER UPDATE OR DELETE ON @extschema@.queues
+CREATE TRIGGER queue_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.queues
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._queue_changed();
 ALTER TABLE @extschema@.queues ENABLE ALWAYS TRIGGER queue_changed;
 COMMENT ON TRIGGER queue_changed ON @extschema@.queues IS
@@ -894,13 +894,12 @@ CREATE FUNCTION @extschema@.queue_enqueue_critical(
 	on_conflict text DEFAULT 'return',
 	group_key text DEFAULT NULL,
 	headers jsonb DEFAULT NULL,
-	longest_wait interval DEFAULT NULL,
 	OUT job_id uuid,
 	OUT created boolean)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'queue_enqueue_critical';
-COMMENT ON FUNCTION @extschema@.queue_enqueue_critical(text, jsonb, text, text, integer, timestamptz, integer, interval, text, text, jsonb, interval) IS
-'Enqueues a job that is claimed before all others of its queue. The idempotency key is required, and unique within the tenant. The transaction commits with synchronous_commit at least on.';
+COMMENT ON FUNCTION @extschema@.queue_enqueue_critical(text, jsonb, text, text, integer, timestamptz, integer, interval, text, text, jsonb) IS
+'Enqueues a job that is claimed before all others of its queue. The idempotency key is required, and unique within the tenant; on_conflict is return, reject or replace. The transaction commits with synchronous_commit at least on.';
 
 CREATE FUNCTION @extschema@.queue_enqueue_many(
 	queue text,

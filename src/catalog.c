@@ -1,0 +1,125 @@
+/*
+ * catalog.c
+ *	  Finds the extension's objects, by the schema of the function that is
+ *	  called and never by search_path.
+ *
+ * What was found is kept for the session. Callbacks only mark it as stale, as
+ * they may come in the middle of anything; the next call looks again. The
+ * extension may so be dropped, created elsewhere, renamed into or reindexed
+ * concurrently (which gives an index a new oid) without a new session.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "errors.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+static QsCatalog current;
+static bool current_valid = false;
+
+static const char *const table_names[QS_NTABLES] = {
+	"jobs", "critical_jobs", "dead_letter_jobs"
+};
+static const char *const ready_index_names[QS_NTABLES] = {
+	"jobs_ready_idx", "critical_jobs_ready_idx", NULL
+};
+
+static void
+forget_relation(Datum arg pg_attribute_unused(), Oid relid)
+{
+	if (relid == InvalidOid || relid == current.queues)
+		current_valid = false;
+	for (int i = 0; i < QS_NTABLES; i++)
+		if (relid == current.table[i])
+			current_valid = false;
+}
+
+static void
+forget_all(Datum arg pg_attribute_unused(),
+		   int cacheid pg_attribute_unused(),
+		   uint32 hashvalue pg_attribute_unused())
+{
+	current_valid = false;
+}
+
+/* Registers the callbacks; once a session. */
+void
+qs_catalog_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_all, (Datum) 0);
+}
+
+static Oid
+find_relation(Oid schema, const char *name)
+{
+	Oid			relid = get_relname_relid(name, schema);
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(QS_TABLE_UNSUITABLE),
+				 errmsg("relation \"%s\" of queue_service is missing", name),
+				 errhint("Create the extension again, or restore what was dropped.")));
+	return relid;
+}
+
+static Oid
+relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * The objects of the extension that the called function belongs to. Valid
+ * until the end of the call; QS_TABLE_UNSUITABLE if one is missing.
+ */
+const QsCatalog *
+qs_catalog(FunctionCallInfo fcinfo)
+{
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	QsCatalog	found = {0};
+	oidvector  *no_arguments;
+	char	   *quoted;
+
+	AcceptInvalidationMessages();
+	if (current_valid && current.schema == schema)
+		return &current;
+
+	found.schema = schema;
+	found.queues = find_relation(schema, "queues");
+	for (int i = 0; i < QS_NTABLES; i++)
+	{
+		found.table[i] = find_relation(schema, table_names[i]);
+		if (ready_index_names[i])
+			found.ready_index[i] = find_relation(schema, ready_index_names[i]);
+	}
+	found.owner = relation_owner(found.table[QS_JOBS]);
+	no_arguments = buildoidvector(NULL, 0);
+	found.all_tenants = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+										CStringGetDatum("_queue_all_tenants"),
+										PointerGetDatum(no_arguments),
+										ObjectIdGetDatum(schema));
+	quoted = MemoryContextStrdup(TopMemoryContext,
+								 quote_identifier(get_namespace_name(schema)));
+	if (current.schema_quoted)
+		pfree(unconstify(char *, current.schema_quoted));
+	found.schema_quoted = quoted;
+	found.generation = current.generation + 1;
+	current = found;
+	current_valid = true;
+	return &current;
+}

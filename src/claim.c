@@ -1,0 +1,226 @@
+/*
+ * claim.c
+ *	  Claims jobs: see claim.h.
+ *
+ * A queue's critical jobs come before all others. A caller that serves all
+ * tenants gets one job of each tenant in turn, from a different tenant on with
+ * each call.
+ */
+#include "postgres.h"
+
+#include "args.h"
+#include "catalog/pg_type.h"
+#include "claim.h"
+#include "miscadmin.h"
+#include "ready.h"
+#include "result.h"
+#include "statement.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+/* Expired last attempts that one claim puts away on its way. */
+#define MAX_BURIED 100
+
+PG_FUNCTION_INFO_V1(queue_claim);
+
+static QsStatement select_queues = {
+	.sql = "SELECT q.id FROM @queues q WHERE q.name = $1 AND NOT q.paused"
+	" AND (EXISTS (SELECT FROM @jobs j WHERE j.queue_id = q.id"
+	" AND j.finished_at IS NULL AND NOT j.held)"
+	" OR EXISTS (SELECT FROM @critical_jobs c WHERE c.queue_id = q.id"
+	" AND c.finished_at IS NULL AND NOT c.held))"
+	" ORDER BY q.id <= $2, q.id",
+	.nargs = 2, .argtypes = {TEXTOID, UUIDOID}
+};
+
+/* What the arguments with these numbers (from 0) ask for. */
+void
+qs_claim_arguments(FunctionCallInfo fcinfo, int queue, int worker,
+				   int max_jobs, int lease, QsClaimRequest *request)
+{
+	request->queue = qs_arg_text(fcinfo, queue, "queue", QS_NAME_BYTES);
+	if (PG_ARGISNULL(worker))
+		request->worker = application_name && application_name[0] != '\0' ?
+			CStringGetTextDatum(application_name) :
+			CStringGetTextDatum(psprintf("process %d", MyProcPid));
+	else
+		request->worker = CStringGetTextDatum(qs_arg_text(fcinfo, worker, "worker",
+														  QS_WORKER_BYTES));
+	request->max_jobs = qs_arg_int(fcinfo, max_jobs, "max_jobs", 1, QS_MAX_BATCH);
+	request->lease = PG_ARGISNULL(lease) ? NULL :
+		qs_arg_interval(fcinfo, lease, "lease", 1, QS_YEAR);
+}
+
+/* Puts the loaded job, just leased, into the result. */
+static void
+put_job(QsTable *table, const QsQueue *queue, FunctionCallInfo fcinfo,
+		const char *kind)
+{
+	static const int columns[] = {
+		QS_JOB_ID, QS_JOB_LEASE_TOKEN, QS_JOB_TENANT_ID, 0, QS_JOB_JOB_TYPE,
+		QS_JOB_PAYLOAD, QS_JOB_HEADERS, QS_JOB_ATTEMPTS, QS_JOB_MAX_ATTEMPTS,
+		QS_JOB_PRIORITY, 0, QS_JOB_ENQUEUED_AT, QS_JOB_LEASED_UNTIL
+	};
+	Datum		values[lengthof(columns) + 1];
+	bool		nulls[lengthof(columns) + 1];
+	int			n = 0;
+
+	if (kind != NULL)
+	{
+		values[n] = CStringGetTextDatum(kind);
+		nulls[n++] = false;
+	}
+	for (int i = 0; i < (int) lengthof(columns); i++, n++)
+	{
+		nulls[n] = false;
+		if (i == 3)
+			values[n] = CStringGetTextDatum(queue->name);
+		else if (i == 10)
+			values[n] = BoolGetDatum(table->kind == QS_CRITICAL_JOBS);
+		else
+		{
+			values[n] = qs_get(table, columns[i]);
+			nulls[n] = qs_is_null(table, columns[i]);
+		}
+	}
+	qs_put_row(fcinfo, values, nulls);
+}
+
+/* Claims up to max_jobs jobs of a queue from one table; returns how many. */
+static int
+claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue, int max_jobs,
+		   const QsClaimRequest *request, FunctionCallInfo fcinfo,
+		   const char *result_kind)
+{
+	QsTable    *table = qs_jobs_table(jobs, kind);
+	TimestampTz until = qs_add_interval(jobs->call->now,
+										request->lease ? request->lease :
+										&queue->default_lease);
+	QsReadyScan ready;
+	int			claimed = 0;
+	int			buried = 0;
+
+	qs_ready_begin(&ready, table, &queue->id);
+	while (claimed < max_jobs && buried < MAX_BURIED && qs_ready_next(&ready))
+	{
+		if (qs_text_is(qs_get(table, QS_JOB_STATUS), "processing") &&
+			!qs_job_expire(jobs, table, queue))
+		{
+			buried++;
+			continue;
+		}
+		if (!qs_job_lease(table, request->worker, until))
+			continue;
+		put_job(table, queue, fcinfo, result_kind);
+		claimed++;
+	}
+	qs_ready_end(&ready);
+	return claimed;
+}
+
+static int
+claim_queue(QsJobs *jobs, const QsQueue *queue, int max_jobs,
+			const QsClaimRequest *request, FunctionCallInfo fcinfo,
+			const char *result_kind)
+{
+	int			claimed;
+
+	if (queue->paused)
+		return 0;
+	claimed = claim_from(jobs, QS_CRITICAL_JOBS, queue, max_jobs, request,
+						 fcinfo, result_kind);
+	if (claimed < max_jobs)
+		claimed += claim_from(jobs, QS_JOBS, queue, max_jobs - claimed, request,
+							  fcinfo, result_kind);
+	return claimed;
+}
+
+/* The queues of this name that have unfinished jobs, those after last first. */
+static int
+find_queues(QsCall *call, const char *name, const pg_uuid_t *last,
+			pg_uuid_t **ids)
+{
+	Datum		args[2] = {CStringGetTextDatum(name), UUIDPGetDatum(last)};
+	MemoryContext caller = CurrentMemoryContext;
+	int			count;
+
+	qs_connect();
+	count = (int) qs_execute(&select_queues, call, SPI_OK_SELECT, args, NULL, 0);
+	*ids = MemoryContextAlloc(caller, (count + 1) * sizeof(pg_uuid_t));
+	for (int i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		(*ids)[i] = *DatumGetUUIDP(qs_result(i, 1, &isnull));
+	}
+	SPI_finish();
+	return count;
+}
+
+/* Claims for all tenants, one job of each queue in turn. */
+static void
+claim_all_tenants(QsJobs *jobs, const QsClaimRequest *request,
+				  FunctionCallInfo fcinfo, const char *result_kind)
+{
+	static pg_uuid_t last_served;
+	pg_uuid_t  *ids;
+	int			count = find_queues(jobs->call, request->queue, &last_served, &ids);
+	int			wanted = request->max_jobs;
+
+	/* a queue that had nothing in one turn is left out of the next */
+	while (count > 0 && wanted > 0)
+	{
+		int			left = 0;
+
+		for (int i = 0; i < count && wanted > 0; i++)
+		{
+			QsQueue		queue;
+
+			if (!qs_queue_by_id(jobs->call, &ids[i], &queue) ||
+				claim_queue(jobs, &queue, 1, request, fcinfo, result_kind) == 0)
+				continue;
+			last_served = ids[i];
+			ids[left++] = ids[i];
+			wanted--;
+		}
+		count = left;
+	}
+}
+
+/*
+ * Claims what is asked for and puts it into the function's result, with kind
+ * as the first column unless that is NULL.
+ */
+void
+qs_claim(QsJobs *jobs, const QsClaimRequest *request, FunctionCallInfo fcinfo,
+		 const char *kind)
+{
+	QsQueue		queue;
+
+	if (!jobs->call->has_tenant)
+	{
+		claim_all_tenants(jobs, request, fcinfo, kind);
+		return;
+	}
+	qs_queue_by_name(jobs->call, request->queue, &queue);
+	claim_queue(jobs, &queue, request->max_jobs, request, fcinfo, kind);
+}
+
+/* SQL: queue_claim(queue, worker, max_jobs, lease) */
+Datum
+queue_claim(PG_FUNCTION_ARGS)
+{
+	QsClaimRequest request;
+	QsCall		call;
+	QsJobs		jobs;
+
+	qs_begin(&call, fcinfo, "queue_claim()", QS_ANY_TENANT);
+	qs_claim_arguments(fcinfo, 0, 1, 2, 3, &request);
+	qs_begin_rows(fcinfo);
+	qs_jobs_begin(&jobs, &call);
+	qs_claim(&jobs, &request, fcinfo, NULL);
+	qs_jobs_end(&jobs);
+	qs_end(&call);
+	return (Datum) 0;
+}

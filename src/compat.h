@@ -1,0 +1,113 @@
+/*
+ * compat.h
+ *	  Every difference between PostgreSQL versions stands here.
+ */
+#ifndef QS_COMPAT_H
+#define QS_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/tableam.h"
+#include "catalog/pg_proc.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "parser/parse_relation.h"
+#include "utils/acl.h"
+
+/* which indexes an updated row needs new entries in */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes QsIndexUpdate;
+#define QS_NO_INDEXES TU_None
+#define QS_ONLY_SUMMARIZING(u) ((u) == TU_Summarizing)
+#define qs_insert_index_tuples(rri, slot, estate, update, summarizing) \
+	ExecInsertIndexTuples(rri, slot, estate, update, false, NULL, NIL, summarizing)
+#else
+typedef bool QsIndexUpdate;
+#define QS_NO_INDEXES false
+#define QS_ONLY_SUMMARIZING(u) false
+#define qs_insert_index_tuples(rri, slot, estate, update, summarizing) \
+	((void) (summarizing), \
+	 ExecInsertIndexTuples(rri, slot, estate, update, false, NULL, NIL))
+#endif
+
+/* the row is locked, so the triggers need no means to find a newer version */
+#if PG_VERSION_NUM >= 180000
+#define qs_update_row_triggers(estate, rri, tid, slot) \
+	ExecBRUpdateTriggers(estate, NULL, rri, tid, NULL, slot, NULL, NULL, false)
+#elif PG_VERSION_NUM >= 160000
+#define qs_update_row_triggers(estate, rri, tid, slot) \
+	ExecBRUpdateTriggers(estate, NULL, rri, tid, NULL, slot, NULL, NULL)
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#define qs_delete_row_triggers(estate, rri, tid) \
+	ExecBRDeleteTriggers(estate, NULL, rri, tid, NULL, NULL, NULL, NULL)
+#define qs_may_execute(proc, role) \
+	(object_aclcheck(ProcedureRelationId, proc, role, ACL_EXECUTE) == ACLCHECK_OK)
+#else
+#define qs_update_row_triggers(estate, rri, tid, slot) \
+	ExecBRUpdateTriggers(estate, NULL, rri, tid, NULL, slot, NULL)
+#define qs_delete_row_triggers(estate, rri, tid) \
+	ExecBRDeleteTriggers(estate, NULL, rri, tid, NULL, NULL)
+#define qs_may_execute(proc, role) \
+	(pg_proc_aclcheck(proc, role, ACL_EXECUTE) == ACLCHECK_OK)
+#endif
+
+/* the row is locked already, so this waits for nobody */
+#define qs_tuple_update(rel, tid, slot, cid, tmfd, lockmode, indexes) \
+	table_tuple_update(rel, tid, slot, cid, InvalidSnapshot, InvalidSnapshot, \
+					   true, tmfd, lockmode, indexes)
+
+#if PG_VERSION_NUM >= 180000
+#define qs_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, NULL, nkeys, 0)
+#else
+#define qs_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, nkeys, 0)
+#endif
+
+#if PG_VERSION_NUM >= 170000
+#define qs_interval_is_finite(i) (!INTERVAL_NOT_FINITE(i))
+#else
+#define qs_interval_is_finite(i) true
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define qs_check_enforced(check) ((check)->ccenforced)
+#else
+#define qs_check_enforced(check) true
+#endif
+
+/*
+ * Makes rel the one entry of estate's range table, and returns where the
+ * columns are noted that an update changes.
+ */
+static inline Bitmapset **
+qs_init_range_table(EState *estate, Relation rel)
+{
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+
+	rte->rtekind = RTE_RELATION;
+	rte->relid = RelationGetRelid(rel);
+	rte->relkind = rel->rd_rel->relkind;
+	rte->rellockmode = RowExclusiveLock;
+#if PG_VERSION_NUM >= 160000
+	{
+		List	   *perminfos = NIL;
+		RTEPermissionInfo *perminfo = addRTEPermissionInfo(&perminfos, rte);
+
+#if PG_VERSION_NUM >= 180000
+		ExecInitRangeTable(estate, list_make1(rte), perminfos,
+						   bms_make_singleton(1));
+#else
+		ExecInitRangeTable(estate, list_make1(rte), perminfos);
+#endif
+		return &perminfo->updatedCols;
+	}
+#else
+	ExecInitRangeTable(estate, list_make1(rte));
+	return &rte->updatedCols;
+#endif
+}
+
+#endif							/* QS_COMPAT_H */

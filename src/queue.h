@@ -1,0 +1,33 @@
+/*
+ * queue.h
+ *	  What a session knows of queue definitions.
+ */
+#ifndef QS_QUEUE_H
+#define QS_QUEUE_H
+
+#include "call.h"
+
+#define QS_NAME_BYTES 128
+
+typedef struct QsQueue
+{
+	pg_uuid_t	id;				/* hash key, first */
+	pg_uuid_t	tenant;
+	char		name[QS_NAME_BYTES + 1];
+	bool		paused;
+	bool		dead_letters;
+	bool		keeps_completed;	/* false: a job is deleted as it completes */
+	int			max_attempts;
+	int			max_payload;	/* bytes; 0 means queue_service.max_payload */
+	Interval	default_lease;
+	int64		backoff_base;	/* microseconds */
+	int64		backoff_max;	/* microseconds */
+	double		backoff_factor;
+	double		backoff_jitter;
+} QsQueue;
+
+extern void qs_queue_init(void);
+extern void qs_queue_by_name(QsCall *call, const char *name, QsQueue *queue);
+extern bool qs_queue_by_id(QsCall *call, const pg_uuid_t *id, QsQueue *queue);
+
+#endif							/* QS_QUEUE_H */

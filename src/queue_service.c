@@ -1,0 +1,26 @@
+/*
+ * queue_service.c
+ *	  A job queue inside PostgreSQL: what happens when the library is loaded.
+ */
+#include "postgres.h"
+
+#include "catalog.h"
+#include "enqueue.h"
+#include "fmgr.h"
+#include "queue.h"
+#include "table.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	qs_catalog_init();
+	qs_queue_init();
+	qs_table_init();
+	qs_enqueue_init();
+	MarkGUCPrefixReserved("queue_service");
+}

@@ -1,0 +1,700 @@
+/*
+ * table.c
+ *	  Rows of the extension's tables: see table.h.
+ *
+ * The writes are those of ExecSimpleRelationUpdate() and its kin
+ * (execReplication.c), with three differences. Indexes are opened only when
+ * an update was not HOT, as a claim normally is. Expressions that contain
+ * only built-in functions are compiled once and kept, as pgoutput keeps row
+ * filters: setting up CHECK constraints would cost more than the claim. And
+ * a violated CHECK is reported without the row, since a payload has no place
+ * in an error.
+ *
+ * Rows are locked before they are updated, without key, and a row that is
+ * locked is its latest version. So no write below can find the row changed by
+ * another transaction; if one does, that is an internal error.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "compat.h"
+#include "errors.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "rewrite/rewriteHandler.h"
+#include "table.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+/* An expression of the table's definition. */
+typedef struct QsExpr
+{
+	Node	   *expr;			/* NULL if there is none */
+	ExprState  *kept;			/* NULL if it must be compiled for each call */
+	const char *name;			/* of a CHECK constraint */
+	int			number;			/* among all expressions of the table */
+} QsExpr;
+
+/*
+ * What is known of a table until its relcache entry changes. Lives in cxt. A
+ * call may still use it when it was invalidated, so it is freed only when the
+ * transaction ends that found it so.
+ */
+typedef struct QsTableInfo
+{
+	Oid			relid;
+	bool		valid;
+	MemoryContext cxt;
+	struct QsTableInfo *next;	/* the next one to be freed */
+	EState	   *estate;			/* to compile in and to evaluate what is kept */
+	Oid			pkey;
+	int			natts;
+	int			nchecks;
+	QsExpr	   *checks;
+	QsExpr	   *generated;		/* by column */
+	QsExpr	   *defaults;		/* by column; only those that the user added */
+	int			nexprs;			/* of all of these */
+	bool		runs_user_code; /* search_path must be pinned */
+	bool		update_row_triggers;	/* after triggers that an update needs */
+} QsTableInfo;
+
+static QsTableInfo *infos[QS_NTABLES];
+static QsTableInfo *retired = NULL;
+
+static void
+forget(Datum arg pg_attribute_unused(), Oid relid)
+{
+	for (int i = 0; i < QS_NTABLES; i++)
+		if (infos[i] != NULL &&
+			(relid == InvalidOid || relid == infos[i]->relid))
+			infos[i]->valid = false;
+}
+
+static void
+free_retired(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	while (retired != NULL)
+	{
+		QsTableInfo *next = retired->next;
+
+		MemoryContextDelete(retired->cxt);
+		retired = next;
+	}
+}
+
+/* Registers the callbacks; once a session. */
+void
+qs_table_init(void)
+{
+	CacheRegisterRelcacheCallback(forget, (Datum) 0);
+	RegisterXactCallback(free_retired, NULL);
+}
+
+static bool
+is_user_function(Oid funcid, void *context pg_attribute_unused())
+{
+	return funcid >= FirstNormalObjectId;
+}
+
+/* Whether an expression has anything in it that is not built in. */
+static bool
+is_user_expression(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, is_user_function, NULL))
+		return true;
+	switch (nodeTag(node))
+	{
+		case T_Var:
+		case T_Const:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_ScalarArrayOpExpr:
+		case T_BoolExpr:
+		case T_CaseExpr:
+		case T_CaseWhen:
+		case T_CaseTestExpr:
+		case T_CoalesceExpr:
+		case T_NullTest:
+		case T_RelabelType:
+		case T_List:
+			break;
+		default:
+			return true;		/* not among what is known to be safe to keep */
+	}
+	if (nodeTag(node) != T_List && nodeTag(node) != T_CaseWhen &&
+		exprType(node) >= FirstNormalObjectId)
+		return true;
+	return expression_tree_walker(node, is_user_expression, context);
+}
+
+static void
+set_expr(QsTableInfo *info, QsExpr *expr, Node *node, const char *name)
+{
+	expr->expr = node;
+	expr->name = name;
+	expr->number = info->nexprs++;
+	if (is_user_expression(node, NULL))
+		info->runs_user_code = true;
+	else
+		expr->kept = ExecPrepareExpr((Expr *) copyObject(node), info->estate);
+}
+
+static void
+describe_columns(QsTableInfo *info, Relation rel, int set_by_us)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	info->natts = desc->natts;
+	info->generated = palloc0(desc->natts * sizeof(QsExpr));
+	info->defaults = palloc0(desc->natts * sizeof(QsExpr));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped)
+			continue;
+		if (att->attgenerated == ATTRIBUTE_GENERATED_STORED)
+			set_expr(info, &info->generated[i],
+					 build_column_default(rel, i + 1), NULL);
+		else if (att->attgenerated == '\0' && i >= set_by_us)
+		{
+			Node	   *value = build_column_default(rel, i + 1);
+
+			if (value != NULL)
+				set_expr(info, &info->defaults[i], value, NULL);
+		}
+	}
+}
+
+static void
+describe_checks(QsTableInfo *info, Relation rel)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+
+	if (constr == NULL)
+		return;
+	info->checks = palloc0(constr->num_check * sizeof(QsExpr));
+	for (int i = 0; i < constr->num_check; i++)
+		if (qs_check_enforced(&constr->check[i]))
+			set_expr(info, &info->checks[info->nchecks++],
+					 stringToNode(constr->check[i].ccbin),
+					 pstrdup(constr->check[i].ccname));
+}
+
+/*
+ * Foreign keys have triggers for updates on both sides. Ours never change a
+ * key column, so none of these need be queued.
+ */
+static void
+describe_triggers(QsTableInfo *info, Relation rel)
+{
+	TriggerDesc *triggers = rel->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+		bool		user = RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_NONE;
+
+		if (trigger->tgoldtable != NULL || trigger->tgnewtable != NULL)
+			ereport(ERROR,
+					(errcode(QS_TABLE_UNSUITABLE),
+					 errmsg("trigger \"%s\" of table \"%s\" uses a transition table",
+							trigger->tgname, RelationGetRelationName(rel)),
+					 errhint("Use a trigger for each row.")));
+		if (!user)
+			continue;
+		info->runs_user_code = true;
+		if (TRIGGER_FOR_ROW(trigger->tgtype) &&
+			TRIGGER_FOR_AFTER(trigger->tgtype) &&
+			TRIGGER_FOR_UPDATE(trigger->tgtype))
+			info->update_row_triggers = true;
+	}
+}
+
+static void
+describe_indexes(QsTableInfo *info, Relation rel)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *cell;
+
+	info->pkey = RelationGetPrimaryKeyIndex(rel);
+	if (!OidIsValid(info->pkey))
+		ereport(ERROR,
+				(errcode(QS_TABLE_UNSUITABLE),
+				 errmsg("table \"%s\" has no primary key",
+						RelationGetRelationName(rel))));
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		if (is_user_expression((Node *) RelationGetIndexExpressions(index), NULL) ||
+			is_user_expression((Node *) RelationGetIndexPredicate(index), NULL))
+			info->runs_user_code = true;
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+}
+
+static QsTableInfo *
+describe(Relation rel, QsTableKind kind)
+{
+	QsTableInfo *info = infos[kind];
+	MemoryContext cxt;
+	MemoryContext caller;
+
+	if (info != NULL && info->valid && info->relid == RelationGetRelid(rel))
+		return info;
+	if (info != NULL)
+	{
+		info->next = retired;
+		retired = info;
+		infos[kind] = NULL;
+	}
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(QS_TABLE_UNSUITABLE),
+				 errmsg("\"%s\" is not a plain table",
+						RelationGetRelationName(rel))));
+
+	/* under the call's context until all went well */
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "queue_service table",
+								ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(cxt);
+	info = palloc0(sizeof(QsTableInfo));
+	info->relid = RelationGetRelid(rel);
+	info->cxt = cxt;
+	info->estate = CreateExecutorState();
+	describe_columns(info, rel,
+					 kind == QS_DEAD_LETTER_JOBS ? QS_DEAD_NCOLUMNS : QS_JOB_NCOLUMNS);
+	describe_checks(info, rel);
+	describe_triggers(info, rel);
+	describe_indexes(info, rel);
+	MemoryContextSwitchTo(caller);
+
+	MemoryContextSetParent(cxt, CacheMemoryContext);
+	info->valid = true;
+	infos[kind] = info;
+	return info;
+}
+
+/* Opens a table for writing. */
+void
+qs_open(QsTable *table, QsCall *call, QsTableKind kind)
+{
+	Relation	rel = table_open(call->cat->table[kind], RowExclusiveLock);
+	MemoryContext caller;
+
+	memset(table, 0, sizeof(*table));
+	table->call = call;
+	table->kind = kind;
+	table->rel = rel;
+	table->info = describe(rel, kind);
+	if (table->info->runs_user_code)
+		qs_pin_search_path(call);
+
+	table->cid = GetCurrentCommandId(true);
+	table->estate = CreateExecutorState();
+	caller = MemoryContextSwitchTo(table->estate->es_query_cxt);
+	table->updated_columns = qs_init_range_table(table->estate, rel);
+	table->rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(table->rri, rel, 1, NULL, 0);
+	table->estate->es_output_cid = table->cid;
+	table->estate->es_snapshot = GetActiveSnapshot();
+	table->old = table_slot_create(rel, NULL);
+	table->new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	table->new->tts_tableOid = RelationGetRelid(rel);
+	table->values = palloc(table->info->natts * sizeof(Datum));
+	table->nulls = palloc(table->info->natts * sizeof(bool));
+	table->states = palloc0(table->info->nexprs * sizeof(ExprState *));
+	MemoryContextSwitchTo(caller);
+}
+
+/* Fires what is due after the statement, and closes the table; locks stay. */
+void
+qs_close(QsTable *table)
+{
+	if (table->statement_triggers[CMD_INSERT])
+		ExecASInsertTriggers(table->estate, table->rri, NULL);
+	if (table->statement_triggers[CMD_UPDATE])
+		ExecASUpdateTriggers(table->estate, table->rri, NULL);
+	if (table->statement_triggers[CMD_DELETE])
+		ExecASDeleteTriggers(table->estate, table->rri, NULL);
+	if (table->after_triggers)
+		AfterTriggerEndQuery(table->estate);
+
+	if (table->indexes_open)
+		ExecCloseIndices(table->rri);
+	ExecDropSingleTupleTableSlot(table->old);
+	ExecDropSingleTupleTableSlot(table->new);
+	ExecResetTupleTable(table->estate->es_tupleTable, false);
+	FreeExecutorState(table->estate);
+	table_close(table->rel, NoLock);
+}
+
+/* Takes the columns of the locked row, to be read and set. */
+void
+qs_load(QsTable *table)
+{
+	slot_getallattrs(table->old);
+	memcpy(table->values, table->old->tts_values,
+		   table->info->natts * sizeof(Datum));
+	memcpy(table->nulls, table->old->tts_isnull,
+		   table->info->natts * sizeof(bool));
+	table->changed = NULL;
+}
+
+/* Starts a row in which every column is null. */
+void
+qs_new_row(QsTable *table)
+{
+	memset(table->values, 0, table->info->natts * sizeof(Datum));
+	memset(table->nulls, true, table->info->natts * sizeof(bool));
+}
+
+static void
+note_change(QsTable *table, int column)
+{
+	MemoryContext caller = MemoryContextSwitchTo(table->estate->es_query_cxt);
+
+	table->changed = bms_add_member(table->changed,
+									column - FirstLowInvalidHeapAttributeNumber);
+	MemoryContextSwitchTo(caller);
+}
+
+/* Sets a column; a value by reference must live until the row is written. */
+void
+qs_set(QsTable *table, int column, Datum value)
+{
+	table->values[column - 1] = value;
+	table->nulls[column - 1] = false;
+	note_change(table, column);
+}
+
+void
+qs_set_null(QsTable *table, int column)
+{
+	table->values[column - 1] = (Datum) 0;
+	table->nulls[column - 1] = true;
+	note_change(table, column);
+}
+
+/* Whether the call may see the row. All our tables have tenant_id second. */
+static bool
+is_own(QsTable *table)
+{
+	bool		isnull;
+	Datum		tenant;
+
+	if (!table->call->has_tenant)
+		return true;
+	tenant = slot_getattr(table->old, QS_JOB_TENANT_ID, &isnull);
+	return memcmp(DatumGetUUIDP(tenant), &table->call->tenant, UUID_LEN) == 0;
+}
+
+/*
+ * Finds the row with this id, locks its latest version, waiting for whoever
+ * has it, and loads its columns. False if there is none, or none any more, or
+ * it is another tenant's: such a row is not locked either. At REPEATABLE READ
+ * and above a row that changed since the snapshot is a serialization failure.
+ */
+bool
+qs_lock_by_id(QsTable *table, const pg_uuid_t *id)
+{
+	Snapshot	snapshot = GetActiveSnapshot();
+	Relation	index = index_open(table->info->pkey, RowExclusiveLock);
+	IndexScanDesc scan = qs_index_beginscan(table->rel, index, snapshot, 1);
+	ScanKeyData key;
+	bool		found;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, table->old) &&
+		is_own(table);
+	index_endscan(scan);
+	index_close(index, NoLock);
+
+	if (found)
+	{
+		TM_FailureData tmfd;
+		TM_Result	result;
+		ItemPointerData tid = table->old->tts_tid;
+
+		result = table_tuple_lock(table->rel, &tid, snapshot, table->old,
+								  table->cid, LockTupleNoKeyExclusive,
+								  LockWaitBlock,
+								  IsolationUsesXactSnapshot() ? 0 :
+								  TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &tmfd);
+		if (result == TM_Ok)
+			qs_load(table);
+		else
+		{
+			if (IsolationUsesXactSnapshot())
+				qs_serialization_failure();
+			if (result != TM_Deleted)
+				elog(ERROR, "unexpected result %d of a row lock", result);
+			found = false;
+		}
+	}
+	return found;
+}
+
+void
+qs_serialization_failure(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not serialize access due to concurrent update")));
+}
+
+/* Evaluates an expression of the table for the new row. */
+static Datum
+evaluate(QsTable *table, QsExpr *expr, bool *isnull)
+{
+	EState	   *estate = expr->kept ? table->info->estate : table->estate;
+	ExprContext *context = GetPerTupleExprContext(estate);
+	ExprState  *state = expr->kept;
+	MemoryContext caller = MemoryContextSwitchTo(table->estate->es_query_cxt);
+	Datum		value;
+
+	if (state == NULL)
+	{
+		state = table->states[expr->number];
+		if (state == NULL)
+			state = table->states[expr->number] =
+				ExecPrepareExpr((Expr *) copyObject(expr->expr), table->estate);
+	}
+	context->ecxt_scantuple = table->new;
+	value = ExecEvalExprSwitchContext(state, context, isnull);
+	if (!*isnull)
+	{
+		int16		length;
+		bool		by_value;
+
+		get_typlenbyval(exprType(expr->expr), &length, &by_value);
+		value = datumCopy(value, by_value, length);
+	}
+	context->ecxt_scantuple = NULL;
+	ResetExprContext(context);
+	MemoryContextSwitchTo(caller);
+	return value;
+}
+
+/* Puts the columns that were set into the new row. */
+static void
+store_new(QsTable *table)
+{
+	ExecClearTuple(table->new);
+	memcpy(table->new->tts_values, table->values,
+		   table->info->natts * sizeof(Datum));
+	memcpy(table->new->tts_isnull, table->nulls,
+		   table->info->natts * sizeof(bool));
+	ExecStoreVirtualTuple(table->new);
+}
+
+static void
+fill_columns(QsTable *table, QsExpr *exprs)
+{
+	for (int i = 0; i < table->info->natts; i++)
+		if (exprs[i].expr != NULL)
+			table->new->tts_values[i] = evaluate(table, &exprs[i],
+												 &table->new->tts_isnull[i]);
+}
+
+/* After the triggers before the row: what the table's definition demands. */
+static void
+finish_new(QsTable *table)
+{
+	TupleDesc	desc = RelationGetDescr(table->rel);
+
+	slot_getallattrs(table->new);
+	fill_columns(table, table->info->generated);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attnotnull && table->new->tts_isnull[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NOT_NULL_VIOLATION),
+					 errmsg("null value in column \"%s\" of relation \"%s\" violates not-null constraint",
+							NameStr(att->attname),
+							RelationGetRelationName(table->rel)),
+					 errtablecol(table->rel, i + 1)));
+	}
+	for (int i = 0; i < table->info->nchecks; i++)
+	{
+		QsExpr	   *check = &table->info->checks[i];
+		bool		isnull;
+
+		if (!DatumGetBool(evaluate(table, check, &isnull)) && !isnull)
+			ereport(ERROR,
+					(errcode(ERRCODE_CHECK_VIOLATION),
+					 errmsg("new row for relation \"%s\" violates check constraint \"%s\"",
+							RelationGetRelationName(table->rel), check->name),
+					 errtableconstraint(table->rel, check->name)));
+	}
+	memcpy(table->values, table->new->tts_values,
+		   table->info->natts * sizeof(Datum));
+	memcpy(table->nulls, table->new->tts_isnull,
+		   table->info->natts * sizeof(bool));
+}
+
+static List *
+insert_index_entries(QsTable *table, bool update, bool summarizing)
+{
+	if (!table->indexes_open)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(table->estate->es_query_cxt);
+
+		ExecOpenIndices(table->rri, false);
+		MemoryContextSwitchTo(caller);
+		table->indexes_open = true;
+	}
+	return qs_insert_index_tuples(table->rri, table->new, table->estate,
+								  update, summarizing);
+}
+
+/* Before the first row of a command: its triggers for the statement. */
+static void
+begin_command(QsTable *table, CmdType command)
+{
+	TriggerDesc *triggers = table->rri->ri_TrigDesc;
+
+	table->estate->es_snapshot = GetActiveSnapshot();
+	if (!table->after_triggers)
+	{
+		AfterTriggerBeginQuery();
+		table->after_triggers = true;
+	}
+	if (table->statement_triggers[command])
+		return;
+	table->statement_triggers[command] = true;
+	CheckCmdReplicaIdentity(table->rel, command);
+	if (triggers == NULL)
+		return;
+	if (command == CMD_INSERT)
+		ExecBSInsertTriggers(table->estate, table->rri);
+	else if (command == CMD_UPDATE)
+		ExecBSUpdateTriggers(table->estate, table->rri);
+	else
+		ExecBSDeleteTriggers(table->estate, table->rri);
+}
+
+static void
+check_written(QsTable *table, TM_Result result)
+{
+	if (result == TM_Ok)
+		return;
+	if (result == TM_SelfModified)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				 errmsg("a row of \"%s\" was already modified by a trigger for the same change",
+						RelationGetRelationName(table->rel))));
+	elog(ERROR, "unexpected result %d of writing a locked row", result);
+}
+
+/*
+ * Writes the columns that were set to the locked row; false if a trigger said
+ * that it should not be. Afterwards the columns are those of the new version.
+ */
+bool
+qs_try_update(QsTable *table)
+{
+	TriggerDesc *triggers = table->rri->ri_TrigDesc;
+	ItemPointer tid = &table->old->tts_tid;
+	List	   *recheck = NIL;
+	TM_FailureData tmfd;
+	LockTupleMode lockmode;
+	QsIndexUpdate update_indexes = QS_NO_INDEXES;
+
+	*table->updated_columns = table->changed;
+	begin_command(table, CMD_UPDATE);
+	store_new(table);
+	if (triggers != NULL && triggers->trig_update_before_row &&
+		!qs_update_row_triggers(table->estate, table->rri, tid, table->new))
+		return false;
+	finish_new(table);
+
+	check_written(table,
+				  qs_tuple_update(table->rel, tid, table->new, table->cid,
+								  &tmfd, &lockmode, &update_indexes));
+	if (update_indexes != QS_NO_INDEXES)
+		recheck = insert_index_entries(table, true,
+									   QS_ONLY_SUMMARIZING(update_indexes));
+	if (table->info->update_row_triggers || recheck != NIL)
+		ExecARUpdateTriggers(table->estate, table->rri, NULL, NULL, tid, NULL,
+							 table->new, recheck, NULL, false);
+	return true;
+}
+
+static void
+suppressed(QsTable *table, const char *what)
+{
+	ereport(ERROR,
+			(errcode(QS_TABLE_UNSUITABLE),
+			 errmsg("a trigger on \"%s\" suppressed %s that cannot be left out",
+					RelationGetRelationName(table->rel), what)));
+}
+
+/* Like qs_try_update(), where a suppressed update is an error. */
+void
+qs_update(QsTable *table)
+{
+	if (!qs_try_update(table))
+		suppressed(table, "an update");
+}
+
+/* Inserts the row that qs_new_row() began. */
+void
+qs_insert(QsTable *table)
+{
+	TriggerDesc *triggers = table->rri->ri_TrigDesc;
+	List	   *recheck;
+
+	begin_command(table, CMD_INSERT);
+	store_new(table);
+	fill_columns(table, table->info->defaults);
+	if (triggers != NULL && triggers->trig_insert_before_row &&
+		!ExecBRInsertTriggers(table->estate, table->rri, table->new))
+		suppressed(table, "an insert");
+	finish_new(table);
+	table_tuple_insert(table->rel, table->new, table->cid, 0, NULL);
+	recheck = insert_index_entries(table, false, false);
+	ExecARInsertTriggers(table->estate, table->rri, table->new, recheck, NULL);
+}
+
+/* Deletes the locked row. */
+void
+qs_delete(QsTable *table)
+{
+	TriggerDesc *triggers = table->rri->ri_TrigDesc;
+	ItemPointer tid = &table->old->tts_tid;
+	TM_FailureData tmfd;
+
+	begin_command(table, CMD_DELETE);
+	if (triggers != NULL && triggers->trig_delete_before_row &&
+		!qs_delete_row_triggers(table->estate, table->rri, tid))
+		suppressed(table, "a delete");
+	check_written(table,
+				  table_tuple_delete(table->rel, tid, table->cid,
+									 table->estate->es_snapshot,
+									 InvalidSnapshot, true, &tmfd, false));
+	ExecARDeleteTriggers(table->estate, table->rri, tid, NULL, NULL, false);
+}

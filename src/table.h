@@ -1,0 +1,88 @@
+/*
+ * table.h
+ *	  Reads and writes rows of the extension's tables through the table and
+ *	  index access methods, without SQL.
+ *
+ * A QsTable is opened, used and closed within one call; an error in between
+ * needs no clean-up. It holds one row at a time: a row is found and locked
+ * (qs_lock_by_id(), or the scan of ready.h), its columns are read and set by
+ * number, and qs_update() or qs_delete() writes it. Or qs_new_row() starts an
+ * empty one, and qs_insert() writes it.
+ *
+ * Everything that a user may have added to the table is honoured: triggers for
+ * rows and statements, CHECK and NOT NULL, generated columns, defaults, indexes
+ * and constraints of any kind, foreign keys in both directions, another table
+ * access method. Triggers with transition tables are refused with an error.
+ */
+#ifndef QS_TABLE_H
+#define QS_TABLE_H
+
+#include "call.h"
+#include "nodes/execnodes.h"
+#include "utils/relcache.h"
+
+struct QsTableInfo;
+
+typedef struct QsTable
+{
+	QsCall	   *call;
+	QsTableKind kind;
+	Relation	rel;
+	struct QsTableInfo *info;
+	EState	   *estate;
+	ResultRelInfo *rri;
+	Bitmapset **updated_columns;	/* where the executor looks for them */
+	ExprState **states;			/* of expressions that are not kept */
+	CommandId	cid;
+
+	TupleTableSlot *old;		/* the row as it was found, locked */
+	TupleTableSlot *new;		/* the row as it is written */
+	Datum	   *values;			/* of new */
+	bool	   *nulls;
+	Bitmapset  *changed;		/* columns that were set, as the executor counts */
+
+	bool		indexes_open;
+	bool		after_triggers; /* the queue of after triggers is open */
+	bool		statement_triggers[CMD_DELETE + 1]; /* fired before */
+} QsTable;
+
+extern void qs_table_init(void);
+extern void qs_open(QsTable *table, QsCall *call, QsTableKind kind);
+extern void qs_close(QsTable *table);
+
+extern void qs_serialization_failure(void) pg_attribute_noreturn();
+extern bool qs_lock_by_id(QsTable *table, const pg_uuid_t *id);
+extern void qs_load(QsTable *table);
+extern void qs_new_row(QsTable *table);
+
+extern bool qs_try_update(QsTable *table);
+extern void qs_update(QsTable *table);
+extern void qs_insert(QsTable *table);
+extern void qs_delete(QsTable *table);
+
+static inline Datum
+qs_get(const QsTable *table, int column)
+{
+	return table->values[column - 1];
+}
+
+static inline bool
+qs_is_null(const QsTable *table, int column)
+{
+	return table->nulls[column - 1];
+}
+
+/* Whether a text that is not null and not compressed, as a status, is value. */
+static inline bool
+qs_text_is(Datum text, const char *value)
+{
+	size_t		length = strlen(value);
+
+	return VARSIZE_ANY_EXHDR(DatumGetPointer(text)) == length &&
+		memcmp(VARDATA_ANY(DatumGetPointer(text)), value, length) == 0;
+}
+
+extern void qs_set(QsTable *table, int column, Datum value);
+extern void qs_set_null(QsTable *table, int column);
+
+#endif							/* QS_TABLE_H */
