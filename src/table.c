@@ -316,6 +316,8 @@ qs_open(QsTable *table, QsCall *call, QsTableKind kind)
 	table->updated_columns = qs_init_range_table(table->estate, rel);
 	table->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->rri, rel, 1, NULL, 0);
+	/* for after triggers, which would open the table once more */
+	table->estate->es_opened_result_relations = list_make1(table->rri);
 	table->estate->es_output_cid = table->cid;
 	table->estate->es_snapshot = GetActiveSnapshot();
 	table->old = table_slot_create(rel, NULL);
