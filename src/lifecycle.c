@@ -24,32 +24,6 @@
 /* A lease token has as many bits as a double, so that JSON readers keep it. */
 #define TOKEN_BITS 53
 
-void
-qs_jobs_begin(QsJobs *jobs, QsCall *call)
-{
-	jobs->call = call;
-	memset(jobs->open, 0, sizeof(jobs->open));
-}
-
-QsTable *
-qs_jobs_table(QsJobs *jobs, QsTableKind kind)
-{
-	if (!jobs->open[kind])
-	{
-		qs_open(&jobs->tables[kind], jobs->call, kind);
-		jobs->open[kind] = true;
-	}
-	return &jobs->tables[kind];
-}
-
-void
-qs_jobs_end(QsJobs *jobs)
-{
-	for (int i = 0; i < QS_NTABLES; i++)
-		if (jobs->open[i])
-			qs_close(&jobs->tables[i]);
-}
-
 /*
  * Locks and loads the job with this id, in whichever table it is, and sets the
  * call's clock anew, since that may have waited. NULL if there is none that

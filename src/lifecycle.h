@@ -34,17 +34,6 @@ typedef enum QsDeath
 	QS_DEATH_LEASE_EXPIRED
 } QsDeath;
 
-/* The tables of one call, each opened when it is first needed. */
-typedef struct QsJobs
-{
-	QsCall	   *call;
-	bool		open[QS_NTABLES];
-	QsTable		tables[QS_NTABLES];
-} QsJobs;
-
-extern void qs_jobs_begin(QsJobs *jobs, QsCall *call);
-extern QsTable *qs_jobs_table(QsJobs *jobs, QsTableKind kind);
-extern void qs_jobs_end(QsJobs *jobs);
 extern QsTable *qs_jobs_find(QsJobs *jobs, const pg_uuid_t *id);
 extern void qs_jobs_queue(QsJobs *jobs, QsTable *table, QsQueue *queue);
 

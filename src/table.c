@@ -296,13 +296,15 @@ describe(Relation rel, QsTableKind kind)
 }
 
 /* Opens a table for writing. */
-void
-qs_open(QsTable *table, QsCall *call, QsTableKind kind)
+static void
+open_table(QsTable *table, QsJobs *jobs, QsTableKind kind)
 {
+	QsCall	   *call = jobs->call;
 	Relation	rel = table_open(call->cat->table[kind], RowExclusiveLock);
 	MemoryContext caller;
 
 	memset(table, 0, sizeof(*table));
+	table->jobs = jobs;
 	table->call = call;
 	table->kind = kind;
 	table->rel = rel;
@@ -316,10 +318,7 @@ qs_open(QsTable *table, QsCall *call, QsTableKind kind)
 	table->updated_columns = qs_init_range_table(table->estate, rel);
 	table->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->rri, rel, 1, NULL, 0);
-	/* for after triggers, which would open the table once more */
-	table->estate->es_opened_result_relations = list_make1(table->rri);
 	table->estate->es_output_cid = table->cid;
-	table->estate->es_snapshot = GetActiveSnapshot();
 	table->old = table_slot_create(rel, NULL);
 	table->new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	table->new->tts_tableOid = RelationGetRelid(rel);
@@ -329,9 +328,28 @@ qs_open(QsTable *table, QsCall *call, QsTableKind kind)
 	MemoryContextSwitchTo(caller);
 }
 
-/* Fires what is due after the statement, and closes the table; locks stay. */
+/* Starts the tables of a call; none is open yet. */
 void
-qs_close(QsTable *table)
+qs_jobs_begin(QsJobs *jobs, QsCall *call)
+{
+	jobs->call = call;
+	jobs->after_triggers = false;
+	memset(jobs->open, 0, sizeof(jobs->open));
+}
+
+QsTable *
+qs_jobs_table(QsJobs *jobs, QsTableKind kind)
+{
+	if (!jobs->open[kind])
+	{
+		open_table(&jobs->tables[kind], jobs, kind);
+		jobs->open[kind] = true;
+	}
+	return &jobs->tables[kind];
+}
+
+static void
+fire_after_statement(QsTable *table)
 {
 	if (table->statement_triggers[CMD_INSERT])
 		ExecASInsertTriggers(table->estate, table->rri, NULL);
@@ -339,9 +357,11 @@ qs_close(QsTable *table)
 		ExecASUpdateTriggers(table->estate, table->rri, NULL);
 	if (table->statement_triggers[CMD_DELETE])
 		ExecASDeleteTriggers(table->estate, table->rri, NULL);
-	if (table->after_triggers)
-		AfterTriggerEndQuery(table->estate);
+}
 
+static void
+close_table(QsTable *table)
+{
 	if (table->indexes_open)
 		ExecCloseIndices(table->rri);
 	ExecDropSingleTupleTableSlot(table->old);
@@ -349,6 +369,33 @@ qs_close(QsTable *table)
 	ExecResetTupleTable(table->estate->es_tupleTable, false);
 	FreeExecutorState(table->estate);
 	table_close(table->rel, NoLock);
+}
+
+/*
+ * Fires what is due after the statement, and closes the tables; locks stay.
+ * All tables share one queue of after triggers, which looks for each event's
+ * table among the result relations of the executor state that it is given.
+ */
+void
+qs_jobs_end(QsJobs *jobs)
+{
+	EState	   *estate = NULL;
+
+	for (int i = 0; i < QS_NTABLES; i++)
+	{
+		if (!jobs->open[i])
+			continue;
+		fire_after_statement(&jobs->tables[i]);
+		if (estate == NULL)
+			estate = jobs->tables[i].estate;
+		estate->es_opened_result_relations =
+			lappend(estate->es_opened_result_relations, jobs->tables[i].rri);
+	}
+	if (jobs->after_triggers)
+		AfterTriggerEndQuery(estate);
+	for (int i = 0; i < QS_NTABLES; i++)
+		if (jobs->open[i])
+			close_table(&jobs->tables[i]);
 }
 
 /* Takes the columns of the locked row, to be read and set. */
@@ -580,10 +627,10 @@ begin_command(QsTable *table, CmdType command)
 	TriggerDesc *triggers = table->rri->ri_TrigDesc;
 
 	table->estate->es_snapshot = GetActiveSnapshot();
-	if (!table->after_triggers)
+	if (!table->jobs->after_triggers)
 	{
 		AfterTriggerBeginQuery();
-		table->after_triggers = true;
+		table->jobs->after_triggers = true;
 	}
 	if (table->statement_triggers[command])
 		return;

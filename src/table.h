@@ -3,8 +3,8 @@
  *	  Reads and writes rows of the extension's tables through the table and
  *	  index access methods, without SQL.
  *
- * A QsTable is opened, used and closed within one call; an error in between
- * needs no clean-up. It holds one row at a time: a row is found and locked
+ * The tables of a call, a QsJobs, are opened, used and closed within it; an
+ * error in between needs no clean-up. A QsTable holds one row at a time: a row is found and locked
  * (qs_lock_by_id(), or the scan of ready.h), its columns are read and set by
  * number, and qs_update() or qs_delete() writes it. Or qs_new_row() starts an
  * empty one, and qs_insert() writes it.
@@ -22,9 +22,11 @@
 #include "utils/relcache.h"
 
 struct QsTableInfo;
+struct QsJobs;
 
 typedef struct QsTable
 {
+	struct QsJobs *jobs;
 	QsCall	   *call;
 	QsTableKind kind;
 	Relation	rel;
@@ -42,13 +44,22 @@ typedef struct QsTable
 	Bitmapset  *changed;		/* columns that were set, as the executor counts */
 
 	bool		indexes_open;
-	bool		after_triggers; /* the queue of after triggers is open */
 	bool		statement_triggers[CMD_DELETE + 1]; /* fired before */
 } QsTable;
 
+/* The tables of one call, each opened when it is first needed. */
+typedef struct QsJobs
+{
+	QsCall	   *call;
+	bool		after_triggers; /* the queue of after triggers is open */
+	bool		open[QS_NTABLES];
+	QsTable		tables[QS_NTABLES];
+} QsJobs;
+
 extern void qs_table_init(void);
-extern void qs_open(QsTable *table, QsCall *call, QsTableKind kind);
-extern void qs_close(QsTable *table);
+extern void qs_jobs_begin(QsJobs *jobs, QsCall *call);
+extern QsTable *qs_jobs_table(QsJobs *jobs, QsTableKind kind);
+extern void qs_jobs_end(QsJobs *jobs);
 
 extern void qs_serialization_failure(void) pg_attribute_noreturn();
 extern bool qs_lock_by_id(QsTable *table, const pg_uuid_t *id);
