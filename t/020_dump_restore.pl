@@ -138,6 +138,12 @@ my @sources = (
 		  . "ALTER TABLE tenants ADD UNIQUE (id);\nCOMMIT;"
 	},
 	{
+		name => 'taken_over',
+		schema => 'public',
+		ways => \@some_ways,
+		sql => "$extension; ALTER EXTENSION queue_service DROP TABLE tenants; ALTER TABLE tenants ADD plan text;"
+	},
+	{
 		name => 'partitioned',
 		schema => 'public',
 		ways => \@some_ways,
@@ -192,6 +198,14 @@ foreach my $source (@sources)
 				my $section = $_;
 				sub { pg_restore($_[0], "--section=$section", $archive) }
 			} qw(pre-data data post-data)
+		],
+		# keys to a table that is dropped and is no part of the extension
+		clean => [
+			sub { pg_restore($_[0], $archive) },
+			$name eq 'own'
+			? ()
+			: sub { psql_file($_[0], '-c', 'DROP EXTENSION queue_service') },
+			sub { pg_restore($_[0], '--clean', '--if-exists', $archive) }
 		],
 		disable_triggers => [
 			sub { psql_file($_[0], '-c', $objects) },
