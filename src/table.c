@@ -22,6 +22,7 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "compat.h"
 #include "errors.h"
@@ -198,6 +199,36 @@ describe_checks(QsTableInfo *info, Relation rel)
 					 pstrdup(constr->check[i].ccname));
 }
 
+/* The types of our columns, by number. */
+static const Oid job_types[QS_JOB_NCOLUMNS] = {
+	UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
+	INT4OID, INT2OID, BOOLOID, BOOLOID, BOOLOID, TEXTOID, TEXTOID, JSONBOID,
+	JSONBOID, TEXTOID, TEXTOID, UUIDOID, INT8OID, TEXTOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, TEXTOID, JSONBOID, JSONBOID, TEXTOID, TIMESTAMPTZOID
+};
+static const Oid dead_types[QS_DEAD_NCOLUMNS] = {
+	UUIDOID, UUIDOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, INT2OID, TEXTOID,
+	JSONBOID, JSONBOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, TEXTOID, JSONBOID, TIMESTAMPTZOID, UUIDOID
+};
+
+/* Columns are used by number, so a table must have ours, whatever follows. */
+static void
+check_columns(Relation rel, const Oid *types, int count)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < count; i++)
+		if (i >= desc->natts || TupleDescAttr(desc, i)->attisdropped ||
+			TupleDescAttr(desc, i)->atttypid != types[i])
+			ereport(ERROR,
+					(errcode(QS_TABLE_UNSUITABLE),
+					 errmsg("column %d of table \"%s\" is not as queue_service made it",
+							i + 1, RelationGetRelationName(rel)),
+					 errhint("Add columns, but keep the type of those that are there.")));
+}
+
 /*
  * Foreign keys have triggers for updates on both sides. Ours never change a
  * key column, so none of these need be queued.
@@ -273,6 +304,11 @@ describe(Relation rel, QsTableKind kind)
 				(errcode(QS_TABLE_UNSUITABLE),
 				 errmsg("\"%s\" is not a plain table",
 						RelationGetRelationName(rel))));
+
+	if (kind == QS_DEAD_LETTER_JOBS)
+		check_columns(rel, dead_types, QS_DEAD_NCOLUMNS);
+	else
+		check_columns(rel, job_types, QS_JOB_NCOLUMNS);
 
 	/* under the call's context until all went well */
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "queue_service table",
