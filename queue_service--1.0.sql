@@ -65,7 +65,7 @@ BEGIN
 	IF to_regclass('@extschema@.tenants') IS NOT NULL THEN
 		IF fault IS NOT NULL THEN
 			RAISE EXCEPTION 'cannot refer to "%.tenants" as the table of tenants', '@extschema@'
-				USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = fault,
+				USING ERRCODE = 'QS040', DETAIL = fault,
 				HINT = 'queue_service refers to a table tenants that is in its schema by a column id of type uuid with a primary key or unique constraint. Mend the table, or choose another schema with CREATE EXTENSION queue_service SCHEMA.';
 		END IF;
 	ELSE
@@ -706,7 +706,7 @@ COMMENT ON TRIGGER queue_guard ON @extschema@.rate_limits IS 'Only the platform 
 
 CREATE FUNCTION @extschema@._queue_seed()
 RETURNS trigger
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
@@ -719,7 +719,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._queue_seed() IS
-'Trigger on rate_limiters: a row that is edited is no seed any more, and a seed gives way to a new row of its name. Its owner''s rights let whoever may insert a row do so.';
+'Trigger on rate_limiters: a row that is edited is no seed any more, and a seed gives way to a new row of its name.';
 CREATE TRIGGER queue_seed BEFORE INSERT OR UPDATE ON @extschema@.rate_limiters
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_seed();
 -- a subscriber has the seeds too

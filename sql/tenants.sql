@@ -214,6 +214,22 @@ SELECT count(*) FROM tenants;
 CREATE TABLE tenants (id uuid);
 DROP TABLE tenants;
 
+-- an owner of the extension who is no superuser any more
+BEGIN;
+CREATE ROLE regress_tenants_owner SUPERUSER;
+SET ROLE regress_tenants_owner;
+CREATE EXTENSION queue_service;
+ALTER ROLE regress_tenants_owner NOSUPERUSER;
+RESET ROLE;
+GRANT CREATE ON SCHEMA public TO regress_tenants_owner;
+SET ROLE regress_tenants_owner;
+CREATE TABLE tenants (id uuid PRIMARY KEY);
+:keys
+:own
+RESET ROLE;
+INSERT INTO rate_limiters (service_name, tokens_available, max_tokens, refill_per_second) VALUES ('stripe', 1, 2, 3);
+ROLLBACK;
+
 -- seeds
 CREATE EXTENSION queue_service;
 \set limiters 'SELECT service_name, tokens_available, max_tokens, refill_per_second, max_concurrent, tenant_id, seeded FROM rate_limiters ORDER BY service_name;'
