@@ -133,9 +133,9 @@ CREATE TABLE @extschema@.queues (
 		REFERENCES @extschema@.tenants (id) ON DELETE RESTRICT,
 	CONSTRAINT name_valid CHECK (name <> '' AND octet_length(name) <= 128),
 	CONSTRAINT max_attempts_valid CHECK (max_attempts BETWEEN 1 AND 1000),
-	CONSTRAINT default_lease_valid CHECK (default_lease > '0' AND default_lease <= '1 year'),
-	CONSTRAINT backoff_valid CHECK (backoff_base >= '0' AND backoff_max >= '0' AND backoff_max <= '1 year'
-		AND backoff_base <= '1 year' AND backoff_factor BETWEEN 1 AND 100 AND backoff_jitter BETWEEN 0 AND 1),
+	CONSTRAINT default_lease_valid CHECK (default_lease > '0' AND default_lease <= '365 days'),
+	CONSTRAINT backoff_valid CHECK (backoff_base >= '0' AND backoff_max >= '0' AND backoff_max <= '365 days'
+		AND backoff_base <= '365 days' AND backoff_factor BETWEEN 1 AND 100 AND backoff_jitter BETWEEN 0 AND 1),
 	CONSTRAINT keep_valid CHECK (keep_completed >= '0' AND keep_dead >= '0'),
 	CONSTRAINT limits_valid CHECK (max_depth > 0 AND max_payload > 0 AND max_concurrency > 0
 		AND critical_reserve >= 0 AND weight BETWEEN 1 AND 1000 AND ageing > '0' AND group_concurrency > 0),
