@@ -25,7 +25,10 @@ ORDER BY 1;
 
 \pset title 'Dead letters (the first 20)'
 SELECT payload->>'package' AS package, attempts, reason,
-	to_char(died_at - enqueued_at, 'SS.MS" s"') AS died_after, last_error
+	(SELECT string_agg(to_char(extract(epoch FROM (e->>'at')::timestamptz - enqueued_at), 'FM990.0" s"'),
+			', ' ORDER BY n)
+		FROM jsonb_array_elements(errors) WITH ORDINALITY AS failure (e, n)) AS failed_after,
+	last_error
 FROM dead_letter_jobs
 ORDER BY died_at, 1
 LIMIT 20;

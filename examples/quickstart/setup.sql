@@ -10,7 +10,7 @@ SELECT set_config('app.current_tenant', :'tenant', false) \g /dev/null
 SELECT queue_create('verify',
 	description => 'Verify the files of Debian packages',
 	max_attempts => 3,
-	default_lease => '1 minute',
+	default_lease => '2 minutes',
 	backoff_base => '1 second',
 	backoff_factor => 2,
 	backoff_jitter => 0.2) \g /dev/null
