@@ -430,8 +430,8 @@ COMMENT ON COLUMN @extschema@.idempotency_keys.critical IS 'Whether the job is a
 COMMENT ON COLUMN @extschema@.idempotency_keys.job_id IS 'The job; the row of it may be gone already.';
 COMMENT ON COLUMN @extschema@.idempotency_keys.expires_at IS 'The end of its lifetime; NULL means that it is free as soon as its job has finished.';
 COMMENT ON COLUMN @extschema@.idempotency_keys.created_at IS 'When the job was enqueued.';
-CREATE UNIQUE INDEX idempotency_keys_queue_key_idx ON @extschema@.idempotency_keys (tenant_id, queue_id, key)
-	WHERE NOT critical;
+-- for all keys, since a foreign key or a purge finds nothing in a partial index
+CREATE UNIQUE INDEX idempotency_keys_queue_key_idx ON @extschema@.idempotency_keys (tenant_id, queue_id, key, critical);
 CREATE UNIQUE INDEX idempotency_keys_tenant_key_idx ON @extschema@.idempotency_keys (tenant_id, key)
 	WHERE critical;
 -- retention
