@@ -166,8 +166,9 @@ void
 qs_end(QsCall *call)
 {
 	PopActiveSnapshot();
+	/* as at the end of a function: puts back, but keeps what triggers set */
 	if (call->guc_nest_level != 0)
-		AtEOXact_GUC(false, call->guc_nest_level);
+		AtEOXact_GUC(true, call->guc_nest_level);
 	SetUserIdAndSecContext(call->caller_role, call->caller_context);
 }
 
