@@ -1091,7 +1091,7 @@ RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'queue_redrive';
 COMMENT ON FUNCTION @extschema@.queue_redrive(text, integer, text, timestamptz, timestamptz, double precision) IS
-'Sends dead letters that were not sent back before to the table they came from, oldest first, under new ids, and says how many. error_like is a LIKE pattern for last_error; per_second spreads their run_at.';
+'Sends dead letters that were not sent back before to the table they came from, oldest first, under new ids, and says how many. error_like is a LIKE pattern for last_error; per_second spreads their run_at. A letter whose idempotency key a later critical job has stays.';
 
 CREATE FUNCTION @extschema@.queue_tenant_purge(
 	tenant uuid,

@@ -55,6 +55,25 @@ static QsStatement select_unfinished = {
 	.nargs = 1, .argtypes = {UUIDOID}
 };
 
+/* critical_jobs_key_idx allows one */
+static QsStatement select_critical_holder = {
+	.sql = "SELECT id, queue_id FROM @critical_jobs"
+	" WHERE tenant_id = $1 AND idempotency_key = $2 AND finished_at IS NULL",
+	.nargs = 2, .argtypes = {UUIDOID, TEXTOID}
+};
+static QsStatement follow_key = {
+	.sql = "UPDATE @idempotency_keys SET job_id = $5"
+	" WHERE tenant_id = $1 AND queue_id = $2 AND key = $3 AND job_id = $4"
+	" AND NOT critical",
+	.nargs = 5, .argtypes = {UUIDOID, UUIDOID, TEXTOID, UUIDOID, UUIDOID}
+};
+static QsStatement follow_critical_key = {
+	.sql = "UPDATE @idempotency_keys SET job_id = $5"
+	" WHERE tenant_id = $1 AND queue_id = $2 AND key = $3 AND job_id = $4"
+	" AND critical",
+	.nargs = 5, .argtypes = {UUIDOID, UUIDOID, TEXTOID, UUIDOID, UUIDOID}
+};
+
 typedef struct KeyRow
 {
 	pg_uuid_t	id;
@@ -132,12 +151,13 @@ is_unfinished(QsCall *call, const pg_uuid_t *job_id)
 	return unfinished;
 }
 
+/* Makes the key stand for this job, in this queue. */
 static void
-take_over(QsCall *call, const QsNewJob *job, const QsKey *key,
-		  const KeyRow *row, const pg_uuid_t *id)
+take_over(QsCall *call, const QsKey *key, const KeyRow *row,
+		  const pg_uuid_t *queue_id, const pg_uuid_t *id)
 {
 	Datum		args[5] = {
-		UUIDPGetDatum(&row->id), UUIDPGetDatum(&job->queue.id),
+		UUIDPGetDatum(&row->id), UUIDPGetDatum(queue_id),
 		UUIDPGetDatum(id), expiry(call, key), TimestampTzGetDatum(call->now)
 	};
 
@@ -190,6 +210,71 @@ insert_job(QsCall *call, const QsNewJob *job, const pg_uuid_t *id)
 	qs_jobs_end(&jobs);
 }
 
+/* Finds the unfinished critical job that has the key, whatever its row says. */
+static bool
+find_critical_holder(QsCall *call, const pg_uuid_t *tenant, Datum key,
+					 pg_uuid_t *id, pg_uuid_t *queue_id)
+{
+	Datum		args[2] = {UUIDPGetDatum(tenant), key};
+	bool		found;
+
+	qs_connect();
+	found = qs_execute(&select_critical_holder, call, SPI_OK_SELECT, args,
+					   NULL, 1) == 1;
+	if (found)
+	{
+		bool		isnull;
+
+		*id = *DatumGetUUIDP(qs_result(0, 1, &isnull));
+		*queue_id = *DatumGetUUIDP(qs_result(0, 2, &isnull));
+	}
+	SPI_finish();
+	return found;
+}
+
+/*
+ * Whether a job that has ended may run again under its key: not if that is the
+ * key of a critical job that is unfinished.
+ */
+bool
+qs_key_is_free(QsCall *call, QsTableKind kind, const pg_uuid_t *tenant,
+			   Datum key)
+{
+	pg_uuid_t	id;
+	pg_uuid_t	queue_id;
+
+	return kind != QS_CRITICAL_JOBS ||
+		!find_critical_holder(call, tenant, key, &id, &queue_id);
+}
+
+void
+qs_key_taken(const pg_uuid_t *id)
+{
+	ereport(ERROR,
+			(errcode(QS_KEY_TAKEN),
+			 errmsg("the idempotency key is taken"),
+			 id ? errdetail("It stands for job %s.",
+							DatumGetCString(DirectFunctionCall1(uuid_out,
+																UUIDPGetDatum(id)))) : 0));
+}
+
+/* Lets the job's key, if it still is its own, stand for the job that replaces it. */
+void
+qs_key_follow(QsCall *call, const QsNewJob *job, const pg_uuid_t *old,
+			  const pg_uuid_t *new)
+{
+	Datum		args[5] = {
+		UUIDPGetDatum(&job->queue.tenant), UUIDPGetDatum(&job->queue.id),
+		job->idempotency_key, UUIDPGetDatum(old), UUIDPGetDatum(new)
+	};
+
+	qs_connect();
+	(void) qs_execute(job->kind == QS_CRITICAL_JOBS ?
+					  &follow_critical_key : &follow_key,
+					  call, SPI_OK_UPDATE, args, NULL, 0);
+	SPI_finish();
+}
+
 /*
  * Enqueues the job unless its key is taken. *id is the job that the key stands
  * for; true if it was made now. QS_KEY_TAKEN if the key is taken and that is to
@@ -199,40 +284,45 @@ bool
 qs_enqueue_once(QsCall *call, QsNewJob *job, const QsKey *key, pg_uuid_t *id)
 {
 	KeyRow		row;
+	bool		inserted;
 
 	qs_uuid7(id);
-	for (;;)
+	do
+		inserted = try_insert(call, job, key, id);
+	while (!inserted && !lock_row(call, job, &row));
+
+	if (inserted ||
+		((!row.expires || row.expires_at <= call->now) &&
+		 !is_unfinished(call, &row.job_id)))
 	{
-		if (try_insert(call, job, key, id))
+		pg_uuid_t	holder;
+		pg_uuid_t	queue_id;
+
+		if (job->kind != QS_CRITICAL_JOBS ||
+			!find_critical_holder(call, &call->tenant, job->idempotency_key,
+								  &holder, &queue_id))
 		{
+			if (!inserted)
+				take_over(call, key, &row, &job->queue.id, id);
 			insert_job(call, job, id);
 			return true;
 		}
-		if (lock_row(call, job, &row))
-			break;
-	}
-
-	if ((!row.expires || row.expires_at <= call->now) &&
-		!is_unfinished(call, &row.job_id))
-	{
-		take_over(call, job, key, &row, id);
-		insert_job(call, job, id);
-		return true;
+		/* inserted by SQL, or sent back when the row of its key was gone */
+		if (inserted && !lock_row(call, job, &row))
+			elog(ERROR, "an idempotency key disappeared");
+		take_over(call, key, &row, &queue_id, &holder);
+		row.job_id = holder;
+		row.queue_id = queue_id;
 	}
 	if (key->on_conflict == QS_CONFLICT_REJECT ||
 		memcmp(&row.queue_id, &job->queue.id, UUID_LEN) != 0)
-		ereport(ERROR,
-				(errcode(QS_KEY_TAKEN),
-				 errmsg("the idempotency key is taken"),
-				 errdetail("It stands for job %s.",
-						   DatumGetCString(DirectFunctionCall1(uuid_out,
-															   UUIDPGetDatum(&row.job_id))))));
+		qs_key_taken(&row.job_id);
 	if (key->on_conflict != QS_CONFLICT_RETURN &&
 		!replace_waiting(call, job, key, &row.job_id) &&
 		key->on_conflict == QS_CONFLICT_DEBOUNCE)
 	{
 		/* what it debounces may have been too late for the job that runs */
-		take_over(call, job, key, &row, id);
+		take_over(call, key, &row, &job->queue.id, id);
 		insert_job(call, job, id);
 		return true;
 	}

@@ -25,5 +25,10 @@ typedef struct QsKey
 
 extern bool qs_enqueue_once(QsCall *call, QsNewJob *job, const QsKey *key,
 							pg_uuid_t *id);
+extern bool qs_key_is_free(QsCall *call, QsTableKind kind,
+						   const pg_uuid_t *tenant, Datum key);
+extern void qs_key_taken(const pg_uuid_t *id) pg_attribute_noreturn();
+extern void qs_key_follow(QsCall *call, const QsNewJob *job,
+						  const pg_uuid_t *old, const pg_uuid_t *new);
 
 #endif							/* QS_IDEMPOTENCY_H */

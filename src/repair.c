@@ -7,8 +7,8 @@
 
 #include "args.h"
 #include "catalog/pg_type.h"
-#include "enqueue.h"
 #include "errors.h"
+#include "idempotency.h"
 #include "miscadmin.h"
 #include "result.h"
 #include "statement.h"
@@ -103,13 +103,14 @@ datum_or_null(QsTable *table, int column)
 
 /*
  * Sends the loaded dead letter back to the table that it came from, under a
- * new id, and notes that on it.
+ * new id, and notes that on it. False if a later job has its idempotency key.
  */
-static void
+static bool
 redrive(QsJobs *jobs, TimestampTz run_at, pg_uuid_t *id)
 {
 	QsTable    *dead = &jobs->tables[QS_DEAD_LETTER_JOBS];
 	QsNewJob	job = {0};
+	pg_uuid_t	old;
 
 	job.kind = qs_text_is(qs_get(dead, QS_DEAD_SOURCE_TABLE), "jobs") ?
 		QS_JOBS : QS_CRITICAL_JOBS;
@@ -123,12 +124,20 @@ redrive(QsJobs *jobs, TimestampTz run_at, pg_uuid_t *id)
 	job.headers = datum_or_null(dead, QS_DEAD_HEADERS);
 	job.group_key = datum_or_null(dead, QS_DEAD_GROUP_KEY);
 	job.idempotency_key = datum_or_null(dead, QS_DEAD_IDEMPOTENCY_KEY);
+	if (job.idempotency_key != (Datum) 0 &&
+		!qs_key_is_free(jobs->call, job.kind, &job.queue.tenant,
+						job.idempotency_key))
+		return false;
+	old = *DatumGetUUIDP(qs_get(dead, QS_DEAD_ID));
 	qs_uuid7(id);
 	qs_job_insert(qs_jobs_table(jobs, job.kind), &job, id);
+	if (job.idempotency_key != (Datum) 0)
+		qs_key_follow(jobs->call, &job, &old, id);
 
 	qs_set(dead, QS_DEAD_REDRIVEN_AT, TimestampTzGetDatum(jobs->call->now));
 	qs_set(dead, QS_DEAD_REDRIVEN_AS, UUIDPGetDatum(id));
 	qs_update(dead);
+	return true;
 }
 
 /* Retries the job; *id becomes that of the job that will run. */
@@ -145,13 +154,22 @@ retry(QsJobs *jobs, pg_uuid_t *id, TimestampTz run_at)
 			unknown_job();
 		dead = &jobs->tables[QS_DEAD_LETTER_JOBS];
 		if (qs_is_null(dead, QS_DEAD_REDRIVEN_AS))
-			redrive(jobs, run_at, id);
+		{
+			if (!redrive(jobs, run_at, id))
+				qs_key_taken(NULL);
+		}
 		else
 			*id = *DatumGetUUIDP(qs_get(dead, QS_DEAD_REDRIVEN_AS));
 		return "retry";
 	}
 	if (qs_text_is(qs_get(table, QS_JOB_STATUS), "completed"))
 		return "finished";
+	if (!qs_is_null(table, QS_JOB_FINISHED_AT) &&
+		!qs_is_null(table, QS_JOB_IDEMPOTENCY_KEY) &&
+		!qs_key_is_free(jobs->call, table->kind,
+						DatumGetUUIDP(qs_get(table, QS_JOB_TENANT_ID)),
+						qs_get(table, QS_JOB_IDEMPOTENCY_KEY)))
+		qs_key_taken(NULL);
 	qs_job_restart(table, run_at);
 	return "retry";
 }
@@ -260,8 +278,8 @@ queue_redrive(PG_FUNCTION_ARGS)
 			continue;
 		if (per_second > 0)
 			run_at += (TimestampTz) (redriven / per_second * USECS_PER_SEC);
-		redrive(&jobs, run_at, &id);
-		redriven++;
+		if (redrive(&jobs, run_at, &id))
+			redriven++;
 	}
 	qs_jobs_end(&jobs);
 	qs_end(&call);
