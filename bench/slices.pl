@@ -1,0 +1,344 @@
+# The benchmark proper; see bench/run. Expects a private server with the
+# extension and nothing else on it.
+#
+# A scenario runs all its variants in each round, in turn, each from a freshly
+# filled table and a checkpoint, and every round begins with another variant.
+# Figures are compared within a round only, since the machine's speed drifts.
+# CPU is the user and system time of all server processes, those that ended
+# too. Both sides pass ids as pgbench variables, so both pay the same for it.
+use strict;
+use warnings;
+use File::Basename qw(dirname);
+use File::Temp qw(tempdir);
+use POSIX qw(sysconf _SC_CLK_TCK);
+
+$| = 1;
+my $seconds = $ENV{BENCH_SECONDS} || 5;
+my $rounds  = $ENV{BENCH_ROUNDS}  || 3;
+my $tenant  = '018f0000-0000-7000-8000-000000000001';
+my $payload = '{"to": "someone@example.com", "template": "welcome"}';
+my $temp    = tempdir(CLEANUP => 1);
+my %queue_id;
+my $postmaster;
+
+sub sql
+{
+	my ($query) = @_;
+	open(my $psql, '-|', 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-c', $query)
+	  or die "psql: $!\n";
+	my $result = do { local $/; <$psql> };
+	close($psql) or die "failed: $query\n";
+	chomp($result //= '');
+	return $result;
+}
+
+sub write_file
+{
+	my ($name, $text) = @_;
+	open(my $file, '>', "$temp/$name") or die "$temp/$name: $!\n";
+	print $file $text;
+	close($file) or die "$temp/$name: $!\n";
+	return "$temp/$name";
+}
+
+# What pgbench runs. All claim for the same lease under the same name.
+
+sub minimal
+{
+	my ($n, $finish) = @_;
+	my $claim = <<"END";
+UPDATE minimal_jobs SET status = 'processing', attempts = attempts + 1,
+	leased_by = 'worker', leased_at = clock_timestamp(),
+	leased_until = clock_timestamp() + interval '10 minutes'
+	WHERE id = ANY(ARRAY(SELECT id FROM minimal_jobs
+		WHERE queue = 'mail' AND status = 'pending' AND run_at <= clock_timestamp()
+		ORDER BY priority DESC, run_at LIMIT $n FOR UPDATE SKIP LOCKED))
+END
+	return $n == 1 ? <<"END1" : <<"ENDN";
+$claim RETURNING id, payload, attempts \\gset
+$finish WHERE id = :id;
+END1
+WITH claimed AS ($claim RETURNING id, payload, attempts)
+SELECT array_agg(id) AS ids, max(payload::text) AS payload FROM claimed \\gset
+$finish WHERE id = ANY(:ids);
+ENDN
+}
+
+sub service
+{
+	my ($queue, $n) = @_;
+	return $n == 1 ? <<"END1" : <<"ENDN";
+SELECT job_id, lease_token, payload, attempt FROM queue_claim('$queue', 'worker') \\gset
+SELECT * FROM queue_complete(:job_id, :lease_token);
+END1
+SELECT array_agg(job_id) AS ids, array_agg(lease_token) AS tokens, max(payload::text) AS payload
+	FROM queue_claim('$queue', 'worker', $n) \\gset
+SELECT count(*) FROM queue_complete_many(:ids, :tokens);
+ENDN
+}
+
+sub turn
+{
+	my ($queue, $n) = @_;
+	return <<"END";
+SELECT array_agg(job_id) AS ids, array_agg(lease_token) AS tokens, max(payload::text) AS payload
+	FROM queue_complete_and_claim('$queue', :ids, :tokens, worker => 'worker', max_jobs => $n)
+	WHERE kind = 'claimed' \\gset
+END
+}
+
+my %scripts = (
+	'SELECT 1' => sub { 'SELECT 1;' },
+	'UPDATE by key' => sub { <<'END' },
+\set n random(1, 10000)
+UPDATE rows_to_update SET status = 'processing', attempts = attempts + 1,
+	leased_by = 'worker', leased_at = clock_timestamp(),
+	leased_until = clock_timestamp() + interval '10 minutes' WHERE n = :n;
+END
+	'minimal' => sub {
+		minimal($_[0], "UPDATE minimal_jobs SET status = 'completed', finished_at = clock_timestamp()");
+	},
+	'minimal, deletes' => sub { minimal($_[0], 'DELETE FROM minimal_jobs') },
+	'keep 0' => sub { service('keep0', $_[0]) },
+	'keep 1 day' => sub { service('keep1', $_[0]) },
+	'keep 0, complete_and_claim' => sub { turn('keep0', $_[0]) },
+	'keep 1 day, complete_and_claim' => sub { turn('keep1', $_[0]) },
+	'INSERT, bare table' => sub { <<"END" },
+INSERT INTO bare_jobs (tenant_id, queue_id, payload)
+	VALUES ('$tenant', '$queue_id{keep1}', :payload) RETURNING id;
+END
+	'enqueue' => sub { "SELECT job_id FROM queue_enqueue('keep1', :payload);" },
+	'COPY, bare table' =>
+	  sub { "COPY bare_jobs (tenant_id, queue_id, payload) FROM '$temp/copy';" },
+	'enqueue_many' =>
+	  sub { "SELECT count(*) FROM queue_enqueue_many('keep1', :payloads);" },
+	# for the effect of our own choices, against the table as it is
+	'no jobs_tenant_idx' => sub { service('keep1', $_[0]) },
+	map { my $f = $_; ("fillfactor $f" => sub { service('keep0', $_[0]) }) } (45, 60, 80, 100),
+);
+
+my @claims = ('minimal', 'minimal, deletes', 'keep 0', 'keep 1 day');
+my @turns = ('keep 0, complete_and_claim', 'keep 1 day, complete_and_claim');
+my @floors = ('SELECT 1', 'UPDATE by key');
+
+# rate: jobs a second to have ready, for which a slice that runs dry is redone
+my @scenarios = (
+	{ name => 'cpu', title => 'One job at a time, 1 client, synchronous_commit = off',
+		clients => 1, n => 1, rate => 8000, async => 1, variants => [@floors, @claims, @turns] },
+	{ name => 'single', title => 'One job at a time, 1 client',
+		clients => 1, n => 1, rate => 4000, variants => [@floors, @claims, @turns] },
+	{ name => 'single16', title => 'One job at a time, 16 clients',
+		clients => 16, n => 1, rate => 8000, variants => [@floors, @claims, @turns] },
+	{ name => 'batch10', title => 'Batches of 10, 1 client',
+		clients => 1, n => 10, rate => 15000, variants => [@claims, @turns] },
+	{ name => 'batch10x16', title => 'Batches of 10, 16 clients',
+		clients => 16, n => 10, rate => 25000, variants => [@claims, @turns] },
+	{ name => 'batch100', title => 'Batches of 100, 1 client',
+		clients => 1, n => 100, rate => 50000, variants => [@claims, @turns] },
+	{ name => 'batch100x16', title => 'Batches of 100, 16 clients',
+		clients => 16, n => 100, rate => 50000, variants => [@claims, @turns] },
+	{ name => 'enqueue', title => 'Enqueue, one job a transaction, 1 client',
+		clients => 1, n => 1, rate => 0, variants => ['INSERT, bare table', 'enqueue'] },
+	{ name => 'enqueue_cpu', title => 'Enqueue, one job a transaction, 1 client, synchronous_commit = off',
+		clients => 1, n => 1, rate => 0, async => 1, variants => ['INSERT, bare table', 'enqueue'] },
+	{ name => 'enqueue_many', title => 'Enqueue, 1,000 jobs a transaction, 1 client',
+		clients => 1, n => 1000, rate => 0, variants => ['COPY, bare table', 'enqueue_many'] },
+);
+
+# Fills the table that a variant takes jobs from; every other is left empty.
+sub fill
+{
+	my ($variant, $count) = @_;
+	sql('TRUNCATE minimal_jobs, jobs, bare_jobs');
+	if ($variant =~ /^minimal/)
+	{
+		sql("INSERT INTO minimal_jobs (queue, payload)
+			SELECT 'mail', '$payload' FROM generate_series(1, $count)");
+		sql('VACUUM (ANALYZE) minimal_jobs');
+	}
+	elsif ($variant =~ /^keep (\d)/)
+	{
+		# without the triggers of the foreign keys, for speed
+		sql("SET session_replication_role = replica;
+			INSERT INTO jobs (tenant_id, queue_id, payload)
+			SELECT '$tenant', '$queue_id{\"keep$1\"}', '$payload' FROM generate_series(1, $count)");
+		sql('VACUUM (ANALYZE) jobs');
+	}
+	sql('CHECKPOINT');
+}
+
+# Ticks of CPU used so far by the server, the processes that ended included.
+sub cpu_ticks
+{
+	my $ticks = 0;
+	foreach my $stat (glob('/proc/[0-9]*/stat'))
+	{
+		open(my $file, '<', $stat) or next;
+		my $line = <$file> // next;
+		my ($pid) = $line =~ /^(\d+)/;
+		my @field = split ' ', substr($line, rindex($line, ')') + 2);
+		# counted from the state: 1 the parent, 11 to 14 own and children's time
+		$ticks += $field[11] + $field[12] if $pid == $postmaster || $field[1] == $postmaster;
+		$ticks += $field[13] + $field[14] if $pid == $postmaster;
+	}
+	return $ticks;
+}
+
+sub wal_position
+{
+	return sql("SELECT pg_current_wal_insert_lsn() - '0/0'");
+}
+
+# Whether the slice did what it says; the number of jobs left to claim.
+sub check
+{
+	my ($scenario, $variant, $transactions) = @_;
+	my ($n, $clients) = @$scenario{qw(n clients)};
+	my $jobs = $transactions * $n;
+
+	return 1 if grep { $_ eq $variant } @floors;
+	if (!$scenario->{rate})
+	{
+		my $table = $variant =~ /bare/ ? 'bare_jobs' : 'jobs';
+		my $found = sql("SELECT count(*) FROM $table WHERE status = 'pending'");
+		die "$variant: $found jobs enqueued, not $jobs\n" if $found != $jobs;
+		return 1;
+	}
+
+	my $table  = $variant =~ /^minimal/ ? 'minimal_jobs' : 'jobs';
+	my $flight = $variant =~ /complete_and_claim/ ? $clients * $n : 0;
+	my ($all, $pending, $processing, $completed) = split /\|/, sql(
+		"SELECT count(*), count(*) FILTER (WHERE status = 'pending'),
+			count(*) FILTER (WHERE status = 'processing'),
+			count(*) FILTER (WHERE status = 'completed') FROM $table");
+	return 0 if $pending < $clients * $n;
+	$completed = $scenario->{fill} - $all if $variant =~ /deletes|keep 0/;
+	die "$variant: $completed completed, $processing in flight after $jobs jobs\n"
+	  if $completed != $jobs - $flight || $processing != $flight;
+	return $pending;
+}
+
+# One slice: the figures of a variant, or nothing if it ran out of jobs.
+sub slice
+{
+	my ($scenario, $variant) = @_;
+	my ($n, $clients) = @$scenario{qw(n clients)};
+
+	fill($variant, $scenario->{fill});
+	my $script = write_file('script.sql', $scripts{$variant}->($n));
+	local $ENV{PGOPTIONS} = "-c app.current_tenant=$tenant" .
+	  ($scenario->{async} ? ' -c synchronous_commit=off' : '');
+	my @command = ('pgbench', '-n', '-M', 'prepared', '-c', $clients,
+		'-j', $clients > 1 ? 2 : 1, '-T', $seconds, '-f', $script,
+		'-D', 'ids={}', '-D', 'tokens={}', '-D', "payload=$payload",
+		'-D', 'payloads={' . join(',', ('"' . $payload =~ s/"/\\"/gr . '"') x $n) . '}');
+
+	my $wal = wal_position();
+	my $cpu = cpu_ticks();
+	open(my $save, '>&', \*STDERR) or die;
+	open(STDERR, '>', "$temp/errors") or die;
+	open(my $pgbench, '-|', @command) or die "pgbench: $!\n";
+	my $out = do { local $/; <$pgbench> };
+	my $ok = close($pgbench);
+	open(STDERR, '>&', $save) or die;
+	$cpu = cpu_ticks() - $cpu;
+	$wal = wal_position() - $wal;
+
+	my ($transactions) = $out =~ /^number of transactions actually processed: (\d+)/m;
+	my ($tps) = $out =~ /^tps = ([\d.]+)/m;
+	if (!$ok)
+	{
+		my $errors = do { local (@ARGV, $/) = ("$temp/errors"); <> };
+		return if $scenario->{rate} && $errors =~ /expected one row|malformed array|must not be null|invalid input syntax/;
+		die "$variant: pgbench failed:\n$errors";
+	}
+	return unless check($scenario, $variant, $transactions);
+
+	my $jobs = $transactions * $n;
+	return {
+		rate => $tps * $n,
+		cpu => $cpu * 1e6 / sysconf(_SC_CLK_TCK) / $jobs,
+		wal => $wal / $jobs,
+	};
+}
+
+sub median
+{
+	my @sorted = sort { $a <=> $b } @_;
+	return ($sorted[$#sorted / 2] + $sorted[@sorted / 2]) / 2;
+}
+
+sub spread
+{
+	my ($format, @values) = @_;
+	my ($low, $high) = (sort { $a <=> $b } @values)[0, -1];
+	return sprintf("$format [$format-$format]", median(@values), $low, $high);
+}
+
+sub with_commas
+{
+	my $number = sprintf('%.0f', $_[0]);
+	1 while $number =~ s/^(\d+)(\d{3})/$1,$2/;
+	return $number;
+}
+
+sub run_scenario
+{
+	my ($scenario) = @_;
+	my @variants = @{ $scenario->{variants} };
+	my ($base) = grep { !/^(SELECT|UPDATE)/ } @variants;
+	my %found;
+
+	$scenario->{fill} = int($scenario->{rate} * $seconds / $scenario->{n} + 1) * $scenario->{n};
+	foreach my $round (0 .. $rounds - 1)
+	{
+		foreach my $i (0 .. $#variants)
+		{
+			my $variant = $variants[($i + $round) % @variants];
+			my $figures;
+			until ($figures = slice($scenario, $variant))
+			{
+				die "$variant finds no jobs\n" if $scenario->{fill} > 100e6;
+				$scenario->{fill} *= 2;
+			}
+			push @{ $found{$variant} }, $figures;
+			printf STDERR "%s, round %d: %-30s %9s jobs/s %7.1f us %6.0f bytes\n",
+			  $scenario->{name}, $round + 1, $variant,
+			  with_commas($figures->{rate}), @$figures{qw(cpu wal)};
+		}
+	}
+
+	print "### $scenario->{title}\n\n",
+	  "| | jobs/s | times $base | CPU us/job | times $base | WAL bytes/job |\n",
+	  "|---|--:|--:|--:|--:|--:|\n";
+	foreach my $variant (@variants)
+	{
+		my @slices = @{ $found{$variant} };
+		my @ratios;
+		foreach my $key ('rate', 'cpu')
+		{
+			my @each = map { $slices[$_]{$key} / ($found{$base}[$_]{$key} || 1) } 0 .. $#slices;
+			push @ratios, $variant eq $base ? '1' : spread('%.2f', @each);
+		}
+		printf "| %s | %s | %s | %.0f | %s | %.0f |\n", $variant,
+		  with_commas(median(map { $_->{rate} } @slices)), $ratios[0],
+		  median(map { $_->{cpu} } @slices), $ratios[1],
+		  median(map { $_->{wal} } @slices);
+	}
+	print "\n";
+}
+
+my %wanted = map { $_ => 1 } split ' ', $ENV{BENCH_SCENARIOS} // '';
+my @chosen = grep { !%wanted || delete $wanted{$_->{name}} } @scenarios;
+die 'no such scenario: ', join(' ', keys %wanted), '; there are: ',
+  join(' ', map { $_->{name} } @scenarios), "\n" if %wanted;
+
+$SIG{INT} = $SIG{TERM} = sub { exit 1 };
+chmod 0755, $temp;
+system('psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-f', dirname($0) . '/setup.sql') == 0
+  or die "setup failed\n";
+%queue_id = map { split /\|/ } split /\n/, sql('SELECT name, id FROM queues');
+my $line = join("\t", $tenant, $queue_id{keep1}, $payload) . "\n";
+write_file('copy', $line x 1000);
+($postmaster) = split /\n/, sql("SELECT pg_read_file('postmaster.pid')");
+run_scenario($_) foreach @chosen;
