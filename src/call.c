@@ -137,13 +137,23 @@ qs_begin_read(QsCall *call, FunctionCallInfo fcinfo, QsScope scope)
 	PushActiveSnapshot(GetActiveSnapshot());
 }
 
-/* Renews the active snapshot, after a wait (at READ COMMITTED). */
+/*
+ * Puts the latest snapshot in place of the active one (at READ COMMITTED). It
+ * shows what others committed meanwhile, but not what this call wrote.
+ */
+void
+qs_advance_snapshot(void)
+{
+	PopActiveSnapshot();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+/* The same, and shows what this call wrote; while no table is open. */
 void
 qs_renew_snapshot(void)
 {
 	CommandCounterIncrement();
-	PopActiveSnapshot();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	qs_advance_snapshot();
 }
 
 /*

@@ -33,6 +33,7 @@ typedef struct QsCall
 extern void qs_begin(QsCall *call, FunctionCallInfo fcinfo, const char *verb,
 					 QsScope scope);
 extern void qs_begin_read(QsCall *call, FunctionCallInfo fcinfo, QsScope scope);
+extern void qs_advance_snapshot(void);
 extern void qs_renew_snapshot(void);
 extern void qs_pin_search_path(QsCall *call);
 extern void qs_end(QsCall *call);

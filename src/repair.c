@@ -46,6 +46,17 @@ find_dead(QsJobs *jobs, const pg_uuid_t *id)
 	return qs_lock_by_id(qs_jobs_table(jobs, QS_DEAD_LETTER_JOBS), id);
 }
 
+/*
+ * The same for a job that was not found alive. It may have died only while
+ * that waited for its lock, so its letter may be newer than the snapshot.
+ */
+static bool
+find_died(QsJobs *jobs, const pg_uuid_t *id)
+{
+	qs_advance_snapshot();
+	return find_dead(jobs, id);
+}
+
 static const char *
 cancel(QsJobs *jobs, const pg_uuid_t *id)
 {
@@ -55,7 +66,7 @@ cancel(QsJobs *jobs, const pg_uuid_t *id)
 
 	if (table == NULL)
 	{
-		if (!find_dead(jobs, id))
+		if (!find_died(jobs, id))
 			unknown_job();
 		return "finished";
 	}
@@ -150,7 +161,7 @@ retry(QsJobs *jobs, pg_uuid_t *id, TimestampTz run_at)
 	{
 		QsTable    *dead;
 
-		if (!find_dead(jobs, id))
+		if (!find_died(jobs, id))
 			unknown_job();
 		dead = &jobs->tables[QS_DEAD_LETTER_JOBS];
 		if (qs_is_null(dead, QS_DEAD_REDRIVEN_AS))
