@@ -123,3 +123,15 @@ qs_catalog(FunctionCallInfo fcinfo)
 	current_valid = true;
 	return &current;
 }
+
+/*
+ * The ready index of a table that the caller has locked for writing. It may be
+ * another one than at the beginning of the call: REINDEX CONCURRENTLY replaces
+ * it, and drops the old one once all have gone that had the table locked.
+ */
+Oid
+qs_ready_index(const QsCatalog *cat, QsTableKind kind)
+{
+	return current_valid ? cat->ready_index[kind] :
+		find_relation(cat->schema, ready_index_names[kind]);
+}

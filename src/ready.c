@@ -53,7 +53,7 @@ begin_scan(QsReadyScan *ready)
 void
 qs_ready_begin(QsReadyScan *ready, QsTable *table, const pg_uuid_t *queue_id)
 {
-	Oid			index = table->call->cat->ready_index[table->kind];
+	Oid			index = qs_ready_index(table->call->cat, table->kind);
 
 	ready->table = table;
 	ready->index = index_open(index, RowExclusiveLock);
@@ -72,8 +72,7 @@ begin_anew(QsReadyScan *ready)
 	if (!ready->missed || ready->restarts++ == MAX_RESTARTS)
 		return false;
 	index_endscan(ready->scan);
-	PopActiveSnapshot();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	qs_advance_snapshot();
 	begin_scan(ready);
 	return true;
 }
