@@ -31,6 +31,7 @@
 #include "nodes/nodeFuncs.h"
 #include "rewrite/rewriteHandler.h"
 #include "table.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -497,7 +498,8 @@ is_own(QsTable *table)
 /*
  * Finds the row with this id, locks its latest version, waiting for whoever
  * has it, and loads its columns. False if there is none, or none any more, or
- * it is another tenant's: such a row is not locked either. At REPEATABLE READ
+ * it is another tenant's: such a row is not locked either. QS_ARGUMENT_INVALID
+ * if this call has written it before. At REPEATABLE READ
  * and above a row that changed since the snapshot is a serialization failure.
  */
 bool
@@ -533,6 +535,13 @@ qs_lock_by_id(QsTable *table, const pg_uuid_t *id)
 		{
 			if (IsolationUsesXactSnapshot())
 				qs_serialization_failure();
+			if (result == TM_SelfModified)
+				ereport(ERROR,
+						(errcode(QS_ARGUMENT_INVALID),
+						 errmsg("job %s was already changed by this call",
+								DatumGetCString(DirectFunctionCall1(uuid_out,
+																	UUIDPGetDatum(id)))),
+						 errhint("Give each job only once.")));
 			if (result != TM_Deleted)
 				elog(ERROR, "unexpected result %d of a row lock", result);
 			found = false;
