@@ -63,8 +63,7 @@ FROM (VALUES
 	('c volatile safe strict', ARRAY['queue_new_id']),
 	('c stable safe strict leakproof', ARRAY['queue_tenant']),
 	('plpgsql volatile unsafe', ARRAY['queue_grant', 'queue_revoke', '_queue_ddl_end', '_queue_ddl_start',
-		'_queue_seeds_settle', '_queue_tenants_attach', '_queue_tenants_yield']),
-	('plpgsql volatile unsafe definer', ARRAY['_queue_seed']),
+		'_queue_seed', '_queue_seeds_settle', '_queue_tenants_attach', '_queue_tenants_yield']),
 	('plpgsql stable unsafe', ARRAY['_queue_privilege_statements']),
 	('sql volatile unsafe', ARRAY['_queue_seeds_insert']),
 	('sql stable safe', ARRAY['_queue_tenants_fault', '_queue_tenants_keys'])
