@@ -495,19 +495,24 @@ is_own(QsTable *table)
 	return memcmp(DatumGetUUIDP(tenant), &table->call->tenant, UUID_LEN) == 0;
 }
 
-/*
- * Finds the row with this id, locks its latest version, waiting for whoever
- * has it, and loads its columns. False if there is none, or none any more, or
- * it is another tenant's: such a row is not locked either. QS_ARGUMENT_INVALID
- * if this call has written it before. At REPEATABLE READ
- * and above a row that changed since the snapshot is a serialization failure.
- */
-bool
-qs_lock_by_id(QsTable *table, const pg_uuid_t *id)
+/* What the call itself wrote is visible, and may be written, from here on. */
+static void
+see_own_writes(QsJobs *jobs)
 {
-	Snapshot	snapshot = GetActiveSnapshot();
+	qs_renew_snapshot();
+	for (int i = 0; i < QS_NTABLES; i++)
+		if (jobs->open[i])
+			jobs->tables[i].cid = jobs->tables[i].estate->es_output_cid =
+				GetCurrentCommandId(true);
+}
+
+/* Puts the row with this id into the table's slot; false if there is none. */
+static bool
+find_by_id(QsTable *table, const pg_uuid_t *id)
+{
 	Relation	index = index_open(table->info->pkey, RowExclusiveLock);
-	IndexScanDesc scan = qs_index_beginscan(table->rel, index, snapshot, 1);
+	IndexScanDesc scan = qs_index_beginscan(table->rel, index,
+											GetActiveSnapshot(), 1);
 	ScanKeyData key;
 	bool		found;
 
@@ -517,37 +522,47 @@ qs_lock_by_id(QsTable *table, const pg_uuid_t *id)
 		is_own(table);
 	index_endscan(scan);
 	index_close(index, NoLock);
+	return found;
+}
 
-	if (found)
+/*
+ * Finds the row with this id, locks its latest version, waiting for whoever
+ * has it, and loads its columns. False if there is none, or none any more, or
+ * it is another tenant's: such a row is not locked either. At REPEATABLE READ
+ * and above a row that changed since the snapshot is a serialization failure.
+ */
+bool
+qs_lock_by_id(QsTable *table, const pg_uuid_t *id)
+{
+	while (find_by_id(table, id))
 	{
 		TM_FailureData tmfd;
 		TM_Result	result;
 		ItemPointerData tid = table->old->tts_tid;
 
-		result = table_tuple_lock(table->rel, &tid, snapshot, table->old,
-								  table->cid, LockTupleNoKeyExclusive,
-								  LockWaitBlock,
+		result = table_tuple_lock(table->rel, &tid, GetActiveSnapshot(),
+								  table->old, table->cid,
+								  LockTupleNoKeyExclusive, LockWaitBlock,
 								  IsolationUsesXactSnapshot() ? 0 :
 								  TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &tmfd);
-		if (result == TM_Ok)
-			qs_load(table);
-		else
+		switch (result)
 		{
-			if (IsolationUsesXactSnapshot())
-				qs_serialization_failure();
-			if (result == TM_SelfModified)
-				ereport(ERROR,
-						(errcode(QS_ARGUMENT_INVALID),
-						 errmsg("job %s was already changed by this call",
-								DatumGetCString(DirectFunctionCall1(uuid_out,
-																	UUIDPGetDatum(id)))),
-						 errhint("Give each job only once.")));
-			if (result != TM_Deleted)
-				elog(ERROR, "unexpected result %d of a row lock", result);
-			found = false;
+			case TM_Ok:
+				qs_load(table);
+				return true;
+			case TM_SelfModified:
+				/* an id that is given twice, or a trigger was there before */
+				see_own_writes(table->jobs);
+				break;
+			default:
+				if (IsolationUsesXactSnapshot())
+					qs_serialization_failure();
+				if (result != TM_Deleted)
+					elog(ERROR, "unexpected result %d of a row lock", result);
+				return false;
 		}
 	}
-	return found;
+	return false;
 }
 
 void
