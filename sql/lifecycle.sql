@@ -326,7 +326,7 @@ SELECT DISTINCT backoff FROM pg_temp.backoffs('backoff', 5);
 SELECT queue_set('backoff', backoff_base => '0') IS NOT NULL AS set;
 SELECT DISTINCT backoff FROM pg_temp.backoffs('backoff', 5);
 SELECT queue_set('backoff', backoff_base => '365 days', backoff_factor => 100, backoff_max => '365 days') IS NOT NULL AS set;
-SELECT DISTINCT backoff FROM pg_temp.backoffs('backoff', 300);
+SELECT DISTINCT backoff FROM pg_temp.backoffs('backoff', 160);
 -- jitter: within its bounds, and on both sides
 SELECT queue_set('backoff', backoff_base => '100 seconds', backoff_factor => 1, backoff_jitter => 0.25) IS NOT NULL AS set;
 SELECT min(backoff) BETWEEN '75 seconds' AND '90 seconds' AS low, max(backoff) BETWEEN '110 seconds' AND '125 seconds' AS high, count(DISTINCT backoff) > 90 AS spread FROM pg_temp.backoffs('backoff', 100);
