@@ -1,0 +1,649 @@
+/*
+ * check.c
+ *	  Whether what clients were told can be true, given what is left.
+ *
+ * Every check is one-sided: where the order of two answers is not certain, or
+ * the fate of a transaction is unknown, the benefit of the doubt is given. So
+ * what is reported is wrong for certain.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "stress.h"
+
+#define MAX_SHOWN 3				/* examples of one kind of failure */
+
+typedef enum Check
+{
+	CHECK_LOST,
+	CHECK_GHOST,
+	CHECK_DOUBLE_CLAIM,
+	CHECK_STALE,
+	CHECK_REFUSED,
+	CHECK_TWICE,
+	CHECK_UNDONE,
+	CHECK_LETTER,
+	CHECK_EFFECT,
+	CHECK_KEY,
+	CHECK_STUCK,
+	CHECK_ATTEMPTS,
+	CHECK_ERRORS,
+	CHECK_AMCHECK,
+	CHECK_LOG,
+	NCHECKS
+} Check;
+
+static const char *const check_names[NCHECKS] = {
+	"no acknowledged job is lost",
+	"no job of a rolled back transaction is there",
+	"no job is claimed while another lease holds",
+	"no token is accepted after its lease was lost",
+	"no lease is refused while it holds",
+	"no job is completed twice, or claimed after it",
+	"what was completed is complete",
+	"every dead letter is kept",
+	"one effect for each job completed with one",
+	"one job for each idempotency key",
+	"nothing is left unfinished",
+	"no job has more attempts than it may",
+	"only errors that are to be expected",
+	"indexes and tables are sound (amcheck)",
+	"the server's log has no warning"
+};
+
+static long violations[NCHECKS];
+
+static void
+violate(Check check, const char *format,...)
+{
+	va_list		args;
+
+	if (violations[check]++ >= MAX_SHOWN)
+		return;
+	va_start(args, format);
+	printf("FAILED: %s: ", check_names[check]);
+	vprintf(format, args);
+	printf("\n");
+	va_end(args);
+}
+
+/* What is left ------------------------------------------------------------- */
+
+typedef enum Where
+{
+	GONE, UNFINISHED, COMPLETED, FAILED, DEAD
+} Where;
+
+typedef struct Left
+{
+	Id			job;
+	Where		where;
+	bool		redriven;
+	Id			redriven_as;
+} Left;
+
+static Left *left;
+static int	nleft;
+static Id  *effects;
+static int	neffects;
+
+static int
+compare_left(const void *a, const void *b)
+{
+	return compare_ids(&((const Left *) a)->job, &((const Left *) b)->job);
+}
+
+static int
+compare_effects(const void *a, const void *b)
+{
+	return compare_ids(a, b);
+}
+
+static PGresult *
+must(PGconn *conn, const char *sql)
+{
+	PGresult   *result = PQexec(conn, sql);
+
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+	{
+		fprintf(stderr, "%s%s\n", PQerrorMessage(conn), sql);
+		exit(1);
+	}
+	return result;
+}
+
+static void
+load(PGconn *conn)
+{
+	PGresult   *result =
+	must(conn, "SELECT id, CASE WHEN finished_at IS NULL THEN 1"
+		 " WHEN status = 'completed' THEN 2 ELSE 3 END, NULL::uuid"
+		 " FROM (SELECT id, finished_at, status FROM jobs"
+		 " UNION ALL SELECT id, finished_at, status FROM critical_jobs) j"
+		 " UNION ALL SELECT id, 4, redriven_as FROM dead_letter_jobs");
+
+	nleft = PQntuples(result);
+	left = calloc(nleft + 1, sizeof(Left));
+	for (int i = 0; i < nleft; i++)
+	{
+		parse_id(PQgetvalue(result, i, 0), &left[i].job);
+		left[i].where = (Where) atoi(PQgetvalue(result, i, 1));
+		left[i].redriven = !PQgetisnull(result, i, 2);
+		if (left[i].redriven)
+			parse_id(PQgetvalue(result, i, 2), &left[i].redriven_as);
+	}
+	PQclear(result);
+	qsort(left, nleft, sizeof(Left), compare_left);
+	for (int i = 1; i < nleft; i++)
+		if (compare_ids(&left[i - 1].job, &left[i].job) == 0)
+		{
+			char		id[37];
+
+			format_id(left[i].job, id);
+			violate(CHECK_LETTER, "job %s is in two tables", id);
+		}
+
+	result = must(conn, "SELECT job_id FROM effects");
+	neffects = PQntuples(result);
+	effects = calloc(neffects + 1, sizeof(Id));
+	for (int i = 0; i < neffects; i++)
+		parse_id(PQgetvalue(result, i, 0), &effects[i]);
+	PQclear(result);
+	qsort(effects, neffects, sizeof(Id), compare_effects);
+}
+
+static Left *
+find_left(Id job)
+{
+	Left		key = {.job = job};
+
+	return bsearch(&key, left, nleft, sizeof(Left), compare_left);
+}
+
+static bool
+has_effect(Id job)
+{
+	return bsearch(&job, effects, neffects, sizeof(Id), compare_effects) != NULL;
+}
+
+/* The events of one job ---------------------------------------------------- */
+
+typedef struct Job
+{
+	Event	   *events;
+	int			count;
+	char		id[37];
+	Where		where;
+	bool		expected;		/* its enqueue was acknowledged */
+} Job;
+
+static bool
+done(const Event *event)
+{
+	return event->fate == FATE_COMMITTED;
+}
+
+static bool
+maybe_done(const Event *event)
+{
+	return event->fate == FATE_COMMITTED || event->fate == FATE_UNKNOWN;
+}
+
+static int
+count_events(const Job *job, Op op, bool (*counts) (const Event *))
+{
+	int			n = 0;
+
+	for (int i = 0; i < job->count; i++)
+		n += job->events[i].op == op && counts(&job->events[i]);
+	return n;
+}
+
+/* Whether the event ends the lease of its token, or takes all leases away. */
+static bool
+ends_lease(const Event *event, const Event *claim)
+{
+	if (event->op == OP_RETRIED)
+		return true;
+	return event->token == claim->token &&
+		(event->op == OP_DONE || event->op == OP_GIVEN_BACK ||
+		 event->op == OP_DIED || event->op == OP_CANCELLED);
+}
+
+/* Whether the event could only succeed while the lease of its token was held. */
+static bool
+proves_lease(const Event *event)
+{
+	return event->token != 0 && event->op != OP_CLAIMED && event->op != OP_REFUSED;
+}
+
+/* Until when the lease held for certain. */
+static int64_t
+certain_end(const Job *job, const Event *claim)
+{
+	int64_t		until = claim->until;
+	int64_t		proved = 0;
+
+	for (int i = 0; i < job->count; i++)
+	{
+		const Event *event = &job->events[i];
+
+		if (event->op == OP_HELD && event->token == claim->token &&
+			done(event) && event->until > until)
+			until = event->until;
+	}
+	for (int i = 0; i < job->count; i++)
+	{
+		const Event *event = &job->events[i];
+
+		if (maybe_done(event) && ends_lease(event, claim) &&
+			event->end > claim->start && event->start < until)
+			until = event->start;
+		if (done(event) && event->token == claim->token && proves_lease(event) &&
+			event->start > proved)
+			proved = event->start;
+	}
+	return until > proved ? until : proved;
+}
+
+static void
+check_claims(const Job *job)
+{
+	for (int i = 0; i < job->count; i++)
+	{
+		const Event *claim = &job->events[i];
+		int64_t		until;
+
+		if (claim->op != OP_CLAIMED || !done(claim))
+			continue;
+		until = certain_end(job, claim);
+		for (int j = 0; j < job->count; j++)
+		{
+			const Event *other = &job->events[j];
+
+			if (j == i || other->op != OP_CLAIMED || !done(other))
+				continue;
+			/* the other one was second, or whichever was would be wrong */
+			if (other->end < until &&
+				(claim->end < other->start ||
+				 (i < j && other->start <= claim->end &&
+				  claim->start <= other->end && claim->end < certain_end(job, other))))
+				violate(CHECK_DOUBLE_CLAIM, "job %s, by client %d and %.3f s"
+						" later by client %d, %.3f s before the lease ended",
+						job->id, claim->client, (other->end - claim->end) / 1e6,
+						other->client, (until - other->end) / 1e6);
+		}
+	}
+}
+
+static const Event *
+find_claim(const Job *job, int64_t token)
+{
+	for (int i = 0; i < job->count; i++)
+		if (job->events[i].op == OP_CLAIMED && job->events[i].token == token)
+			return &job->events[i];
+	return NULL;
+}
+
+/* What must be known when the token of a claim is shown. */
+static void
+check_tokens(const Job *job)
+{
+	for (int i = 0; i < job->count; i++)
+	{
+		const Event *event = &job->events[i];
+		const Event *claim = event->token && event->op != OP_CLAIMED ?
+		find_claim(job, event->token) : NULL;
+		bool		may_end = false;
+		int64_t		until;
+
+		if (claim == NULL)
+			continue;
+		until = claim->until;
+		for (int j = 0; j < job->count; j++)
+		{
+			const Event *other = &job->events[j];
+			bool		takes = ends_lease(other, claim) ||
+			(other->op == OP_CLAIMED && other->token != claim->token);
+
+			if (j == i || (!takes && other->op != OP_HELD))
+				continue;
+			if (other->op == OP_HELD)
+			{
+				if (done(other) && other->token == claim->token &&
+					other->end < event->start && other->until > until)
+					until = other->until;
+				continue;
+			}
+			/* an open block of the same client may end it, and be undone later */
+			if (other->end > claim->start && other->start < event->end &&
+				(maybe_done(other) || other->client == event->client))
+				may_end = true;
+			if (proves_lease(event) && done(event) && done(other) &&
+				other->start > claim->end && other->end < event->start)
+				violate(CHECK_STALE, "job %s, %s of client %d, %.3f s after: %s",
+						job->id, op_names[event->op], event->client,
+						(event->start - other->end) / 1e6, op_names[other->op]);
+		}
+		if (event->op == OP_REFUSED && done(claim) && !may_end && event->end < until &&
+			claim->end < event->start)
+			violate(CHECK_REFUSED, "job %s, client %d, %.3f s before the lease ended",
+					job->id, event->client, (until - event->end) / 1e6);
+	}
+}
+
+static void
+check_completion(const Job *job)
+{
+	const Event *completed = NULL;
+
+	for (int i = 0; i < job->count; i++)
+		if (job->events[i].op == OP_DONE && done(&job->events[i]))
+		{
+			if (completed != NULL)
+				violate(CHECK_TWICE, "job %s, by clients %d and %d", job->id,
+						completed->client, job->events[i].client);
+			completed = &job->events[i];
+		}
+	if (completed == NULL)
+		return;
+	for (int i = 0; i < job->count; i++)
+		if (job->events[i].op == OP_CLAIMED && done(&job->events[i]) &&
+			job->events[i].start > completed->end)
+			violate(CHECK_TWICE, "job %s was claimed %.3f s after it was completed",
+					job->id, (job->events[i].start - completed->end) / 1e6);
+	if (job->where != (queues[completed->queue].keeps ? COMPLETED : GONE))
+		violate(CHECK_UNDONE, "job %s was completed by client %d in queue \"%s\", and is %s",
+				job->id, completed->client, queues[completed->queue].name,
+				job->where == GONE ? "gone" : job->where == UNFINISHED ? "unfinished" :
+				job->where == DEAD ? "dead" : job->where == FAILED ? "failed" : "kept");
+}
+
+static void
+check_effect(const Job *job)
+{
+	bool		effect = false;
+	bool		certain = false;
+
+	for (int i = 0; i < job->count; i++)
+		if (job->events[i].op == OP_DONE && job->events[i].effect)
+		{
+			effect |= maybe_done(&job->events[i]);
+			certain |= done(&job->events[i]);
+		}
+	if (certain && !has_effect(job->events[0].job))
+		violate(CHECK_EFFECT, "job %s was completed without its effect", job->id);
+	if (!effect && has_effect(job->events[0].job))
+		violate(CHECK_EFFECT, "job %s was not completed, and has an effect", job->id);
+}
+
+/* Where a job is whose enqueue was acknowledged, or undone. */
+static void
+check_place(const Job *job)
+{
+	const Event *enqueued = NULL;
+	int			completed = count_events(job, OP_DONE, maybe_done);
+	int			cancelled = count_events(job, OP_CANCELLED, maybe_done) +
+	count_events(job, OP_CANCEL_REQUESTED, maybe_done);
+	int			queue = -1;
+
+	for (int i = 0; i < job->count; i++)
+	{
+		if (job->events[i].op == OP_ENQUEUED)
+			enqueued = &job->events[i];
+		if (job->events[i].op == OP_ENQUEUED || job->events[i].op == OP_CLAIMED)
+			queue = job->events[i].queue;
+	}
+	if (enqueued != NULL && enqueued->fate == FATE_ABORTED && job->where != GONE)
+		violate(CHECK_GHOST, "job %s of client %d", job->id, enqueued->client);
+	if (job->where == GONE &&
+		(job->expected || (enqueued != NULL && done(enqueued)) ||
+		 count_events(job, OP_CLAIMED, done) > 0) &&
+		((queue >= 0 && queues[queue].keeps) || completed + cancelled == 0))
+		violate(CHECK_LOST, "job %s%s", job->id,
+				count_events(job, OP_DIED, maybe_done) ? ", which died" :
+				count_events(job, OP_CLAIMED, maybe_done) ? ", which was claimed" : "");
+	if (job->where == COMPLETED && completed == 0)
+		violate(CHECK_UNDONE, "job %s is completed by nobody", job->id);
+	for (int i = 0; i < job->count; i++)
+		if (job->events[i].op == OP_DIED && done(&job->events[i]) &&
+			queues[job->events[i].queue].dead_letters && job->where != DEAD)
+			violate(CHECK_LETTER, "job %s, of client %d", job->id,
+					job->events[i].client);
+}
+
+static int
+compare_events(const void *a, const void *b)
+{
+	const Event *x = a;
+	const Event *y = b;
+	int			by_id = compare_ids(&x->job, &y->job);
+
+	if (by_id != 0)
+		return by_id;
+	return x->end < y->end ? -1 : x->end > y->end;
+}
+
+/* By tenant, queue and key; keys of critical jobs, below 0, are the tenant's. */
+static int
+compare_keys(const void *a, const void *b)
+{
+	const Event *x = a;
+	const Event *y = b;
+
+	if (x->tenant != y->tenant)
+		return x->tenant - y->tenant;
+	if (x->key != y->key)
+		return x->key - y->key;
+	return x->key < 0 ? 0 : x->queue - y->queue;
+}
+
+static void
+check_keys(Event *events, size_t count)
+{
+	Event	   *last = NULL;
+
+	qsort(events, count, sizeof(Event), compare_keys);
+	for (size_t i = 0; i < count; i++)
+	{
+		if (events[i].op != OP_ENQUEUED || events[i].key == 0 || !done(&events[i]))
+			continue;
+		if (last != NULL && compare_keys(last, &events[i]) == 0)
+			violate(CHECK_KEY, "key %d of tenant %d, by clients %d and %d",
+					events[i].key, events[i].tenant, last->client, events[i].client);
+		last = &events[i];
+	}
+}
+
+static void
+check_jobs(Event *events, size_t count)
+{
+	size_t		next;
+
+	qsort(events, count, sizeof(Event), compare_events);
+	for (size_t i = 0; i < count; i = next)
+	{
+		Job			job = {.events = &events[i]};
+		Left	   *found = find_left(events[i].job);
+
+		for (next = i; next < count &&
+			 compare_ids(&events[i].job, &events[next].job) == 0; next++)
+			;
+		job.count = (int) (next - i);
+		job.where = found ? found->where : GONE;
+		format_id(events[i].job, job.id);
+		check_claims(&job);
+		check_tokens(&job);
+		check_completion(&job);
+		check_effect(&job);
+		check_place(&job);
+	}
+
+	/* a dead letter that was sent back is a job again */
+	for (int i = 0; i < nleft; i++)
+	{
+		Event		key = {.job = left[i].redriven_as};
+		size_t		low = 0;
+		size_t		high = count;
+		Job			job = {.expected = true};
+
+		if (!left[i].redriven || find_left(left[i].redriven_as) != NULL)
+			continue;
+		while (low < high)
+		{
+			size_t		middle = (low + high) / 2;
+
+			if (compare_ids(&events[middle].job, &key.job) < 0)
+				low = middle + 1;
+			else
+				high = middle;
+		}
+		job.events = &events[low];
+		while (low + job.count < count &&
+			   compare_ids(&events[low + job.count].job, &key.job) == 0)
+			job.count++;
+		format_id(key.job, job.id);
+		check_place(&job);
+	}
+}
+
+/* The server --------------------------------------------------------------- */
+
+static void
+check_queries(PGconn *conn)
+{
+	PGresult   *result;
+
+	for (int i = 0; i < nleft; i++)
+		if (left[i].where == UNFINISHED)
+		{
+			char		id[37];
+
+			format_id(left[i].job, id);
+			violate(CHECK_STUCK, "job %s", id);
+		}
+	result = must(conn, "SELECT id, attempts, max_attempts FROM jobs WHERE attempts > max_attempts"
+				  " UNION ALL SELECT id, attempts, max_attempts FROM critical_jobs WHERE attempts > max_attempts"
+				  " UNION ALL SELECT id, attempts, max_attempts FROM dead_letter_jobs WHERE attempts > max_attempts");
+	for (int i = 0; i < PQntuples(result); i++)
+		violate(CHECK_ATTEMPTS, "job %s has %s of %s", PQgetvalue(result, i, 0),
+				PQgetvalue(result, i, 1), PQgetvalue(result, i, 2));
+	PQclear(result);
+
+	for (int i = 0; i < nerror_counts; i++)
+		if (!error_counts[i].expected)
+			violate(CHECK_ERRORS, "%ld of SQLSTATE %s: %s", error_counts[i].count,
+					error_counts[i].state, error_counts[i].message);
+}
+
+#define OURS " FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid" \
+	" AND e.extname = 'queue_service' JOIN pg_class t ON t.oid = d.objid" \
+	" AND t.relkind = 'r'"
+
+static void
+check_pages(PGconn *conn)
+{
+	PGresult   *result;
+	PGresult   *indexes;
+
+	result = must(conn, "SELECT t.relname, h.blkno, h.msg" OURS
+				  " , LATERAL verify_heapam(t.oid) h");
+	for (int i = 0; i < PQntuples(result); i++)
+		violate(CHECK_AMCHECK, "table %s, block %s: %s", PQgetvalue(result, i, 0),
+				PQgetvalue(result, i, 1), PQgetvalue(result, i, 2));
+	PQclear(result);
+	indexes = must(conn, "SELECT i.indexrelid::regclass" OURS
+				   " JOIN pg_index i ON i.indrelid = t.oid AND i.indisvalid");
+	for (int i = 0; i < PQntuples(indexes); i++)
+	{
+		char		sql[300];
+
+		snprintf(sql, sizeof(sql), "SELECT bt_index_check('%s', heapallindexed => true)",
+				 PQgetvalue(indexes, i, 0));
+		result = PQexec(conn, sql);
+		if (PQresultStatus(result) != PGRES_TUPLES_OK)
+			violate(CHECK_AMCHECK, "index %s: %s", PQgetvalue(indexes, i, 0),
+					PQerrorMessage(conn));
+		PQclear(result);
+	}
+	PQclear(indexes);
+}
+
+static void
+check_log(const char *log_file)
+{
+	static const char *const bad[] = {
+		"PANIC:", "FATAL:", "WARNING:", "TRAP:", "unexpected", "XX000",
+		"was terminated by signal"
+	};
+	static const char *const harmless[] = {
+		"terminating connection due to administrator command",
+		"terminating autovacuum process due to administrator command"
+	};
+	FILE	   *file = fopen(log_file, "r");
+	char		line[4096];
+
+	if (file == NULL)
+	{
+		violate(CHECK_LOG, "\"%s\" cannot be read", log_file);
+		return;
+	}
+	while (fgets(line, sizeof(line), file) != NULL)
+	{
+		bool		is_bad = false;
+
+		for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+			is_bad |= strstr(line, bad[i]) != NULL;
+		for (size_t i = 0; i < sizeof(harmless) / sizeof(*harmless); i++)
+			is_bad &= strstr(line, harmless[i]) == NULL;
+		if (is_bad)
+		{
+			line[strcspn(line, "\n")] = '\0';
+			violate(CHECK_LOG, "%s", line);
+		}
+	}
+	fclose(file);
+}
+
+/* Checks everything, and prints a line for each check. */
+void
+check_all(PGconn *conn, Client *clients, int nclients, const char *log_file,
+		  int *passed, int *failed)
+{
+	Event	   *events;
+	size_t		count = 0;
+
+	for (int i = 0; i < nclients; i++)
+		count += clients[i].history.count;
+	events = malloc((count + 1) * sizeof(Event));
+	count = 0;
+	for (int i = 0; i < nclients; i++)
+	{
+		memcpy(events + count, clients[i].history.events,
+			   clients[i].history.count * sizeof(Event));
+		count += clients[i].history.count;
+	}
+
+	load(conn);
+	check_jobs(events, count);
+	check_keys(events, count);
+	check_queries(conn);
+	check_pages(conn);
+	if (log_file != NULL)
+		check_log(log_file);
+
+	printf("\n");
+	for (int i = 0; i < NCHECKS; i++)
+	{
+		if (i == CHECK_LOG && log_file == NULL)
+			continue;
+		if (violations[i] > 0)
+			printf("%-52s FAILED (%ld)\n", check_names[i], violations[i]);
+		else
+			printf("%-52s ok\n", check_names[i]);
+		*(violations[i] > 0 ? failed : passed) += 1;
+	}
+	free(events);
+}

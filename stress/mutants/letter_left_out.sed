@@ -1,0 +1,2 @@
+# no acknowledged job is lost
+s/^\tqs_insert\(dead\);/\t(void) dead;/
