@@ -155,8 +155,8 @@ COMMENT ON COLUMN @extschema@.queues.backoff_base IS 'Wait after the first faile
 COMMENT ON COLUMN @extschema@.queues.backoff_factor IS 'By what the wait grows with each further failed attempt.';
 COMMENT ON COLUMN @extschema@.queues.backoff_max IS 'The longest wait, before jitter.';
 COMMENT ON COLUMN @extschema@.queues.backoff_jitter IS 'The wait is multiplied by a random number between 1 - jitter and 1 + jitter.';
-COMMENT ON COLUMN @extschema@.queues.keep_completed IS 'How long a completed job stays in its table; 0 deletes it as it completes.';
-COMMENT ON COLUMN @extschema@.queues.keep_dead IS 'How long a dead letter stays.';
+COMMENT ON COLUMN @extschema@.queues.keep_completed IS 'How long a completed or cancelled job stays in its table; 0 deletes it as it ends. Nothing deletes it later yet: see queue_purge().';
+COMMENT ON COLUMN @extschema@.queues.keep_dead IS 'How long a dead letter stays. Not enforced yet: see queue_purge().';
 COMMENT ON COLUMN @extschema@.queues.dead_letters IS 'Whether a job that failed for good moves to dead_letter_jobs; if not, it stays with status failed.';
 COMMENT ON COLUMN @extschema@.queues.max_depth IS 'Platform: the most unfinished jobs; NULL means no limit. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.max_payload IS 'The largest payload in bytes; NULL means queue_service.max_payload.';
@@ -167,9 +167,9 @@ COMMENT ON COLUMN @extschema@.queues.weight IS 'Platform: the share of claims th
 COMMENT ON COLUMN @extschema@.queues.ageing IS 'How much waiting outweighs one level of priority; NULL means no ageing. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.group_concurrency IS 'How many jobs of one group_key run at once; NULL means no limit. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.group_on_failure IS 'Whether a failed job blocks its group until it is retried, or lets it pass. Not enforced yet.';
-COMMENT ON COLUMN @extschema@.queues.alert_depth IS 'Alert threshold: waiting jobs.';
-COMMENT ON COLUMN @extschema@.queues.alert_age IS 'Alert threshold: age of the oldest claimable job.';
-COMMENT ON COLUMN @extschema@.queues.alert_dead IS 'Alert threshold: dead letters an hour.';
+COMMENT ON COLUMN @extschema@.queues.alert_depth IS 'Alert threshold: waiting jobs. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.alert_age IS 'Alert threshold: age of the oldest claimable job. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.alert_dead IS 'Alert threshold: dead letters an hour. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.config IS 'Yours; queue_service does not read it.';
 COMMENT ON COLUMN @extschema@.queues.depth IS 'Statistics: jobs waiting, as of statistics_at.';
 COMMENT ON COLUMN @extschema@.queues.delayed IS 'Statistics: waiting jobs whose run_at was still to come.';
@@ -178,7 +178,7 @@ COMMENT ON COLUMN @extschema@.queues.oldest_claimable_at IS 'Statistics: run_at 
 COMMENT ON COLUMN @extschema@.queues.completed_total IS 'Statistics: jobs completed.';
 COMMENT ON COLUMN @extschema@.queues.failed_total IS 'Statistics: attempts failed.';
 COMMENT ON COLUMN @extschema@.queues.dead_total IS 'Statistics: jobs that failed for good.';
-COMMENT ON COLUMN @extschema@.queues.statistics_at IS 'When the statistics columns were written; NULL if never.';
+COMMENT ON COLUMN @extschema@.queues.statistics_at IS 'When the statistics columns were written; NULL if never. Nothing writes them yet.';
 COMMENT ON COLUMN @extschema@.queues.created_at IS 'When the queue was created.';
 COMMENT ON COLUMN @extschema@.queues.updated_at IS 'When the definition was last changed by queue_set(), queue_pause() or queue_resume().';
 -- a caller that serves all tenants looks for every queue of a name
@@ -252,7 +252,7 @@ CREATE TABLE @extschema@.jobs (
 	autovacuum_analyze_threshold = 1000
 );
 COMMENT ON TABLE @extschema@.jobs IS
-'The jobs, waiting, running and finished. INSERT and COPY work as well as queue_enqueue().';
+'The jobs, waiting, running and finished. INSERT works as well as queue_enqueue(), and COPY for who is exempt from row-level security.';
 COMMENT ON COLUMN @extschema@.jobs.id IS 'UUID version 7; no other job, critical job or dead letter has it.';
 COMMENT ON COLUMN @extschema@.jobs.tenant_id IS 'The tenant that the job belongs to.';
 COMMENT ON COLUMN @extschema@.jobs.queue_id IS 'The queue, of the same tenant.';
@@ -261,7 +261,7 @@ COMMENT ON COLUMN @extschema@.jobs.enqueued_at IS 'When the job was enqueued.';
 COMMENT ON COLUMN @extschema@.jobs.attempts IS 'Claims so far that count: all but those that ended in snooze or release.';
 COMMENT ON COLUMN @extschema@.jobs.max_attempts IS 'How many attempts the job has.';
 COMMENT ON COLUMN @extschema@.jobs.priority IS 'The higher goes first.';
-COMMENT ON COLUMN @extschema@.jobs.held IS 'A held job is not claimable until it is let go.';
+COMMENT ON COLUMN @extschema@.jobs.held IS 'A held job is not claimable until it is let go. Nothing holds one yet.';
 COMMENT ON COLUMN @extschema@.jobs.cancel_requested IS 'queue_cancel() was called while the job ran: its worker is told at the next heartbeat, and the job is not tried again.';
 COMMENT ON COLUMN @extschema@.jobs.final_attempt IS 'Whether the attempt that runs, or else the next one, is the last.';
 COMMENT ON COLUMN @extschema@.jobs.status IS 'pending, processing, completed or failed.';
@@ -270,13 +270,13 @@ COMMENT ON COLUMN @extschema@.jobs.payload IS 'The work, for the worker.';
 COMMENT ON COLUMN @extschema@.jobs.headers IS 'Data about the job, such as trace ids.';
 COMMENT ON COLUMN @extschema@.jobs.group_key IS 'The group that the job belongs to, at most 512 bytes. Kept with the job; groups are not serialized yet.';
 COMMENT ON COLUMN @extschema@.jobs.idempotency_key IS 'The key that the job was enqueued with, at most 512 bytes.';
-COMMENT ON COLUMN @extschema@.jobs.schedule_id IS 'The schedule that made the job.';
+COMMENT ON COLUMN @extschema@.jobs.schedule_id IS 'The schedule that made the job. Nothing sets it yet.';
 COMMENT ON COLUMN @extschema@.jobs.lease_token IS 'Random, new with each claim: who knows it holds the lease.';
 COMMENT ON COLUMN @extschema@.jobs.leased_by IS 'The worker that claimed the job last.';
 COMMENT ON COLUMN @extschema@.jobs.leased_at IS 'When it was claimed last.';
 COMMENT ON COLUMN @extschema@.jobs.leased_until IS 'When the lease ends; from then on the job is claimable again.';
-COMMENT ON COLUMN @extschema@.jobs.last_error IS 'The error of the last failed attempt.';
-COMMENT ON COLUMN @extschema@.jobs.errors IS 'All failed attempts, oldest first: attempt, at, worker, error.';
+COMMENT ON COLUMN @extschema@.jobs.last_error IS 'The error of the last failed attempt, at most 4096 bytes.';
+COMMENT ON COLUMN @extschema@.jobs.errors IS 'The failed attempts, the last 100, oldest first: attempt, at, worker, error.';
 COMMENT ON COLUMN @extschema@.jobs.result IS 'What queue_complete() was given.';
 COMMENT ON COLUMN @extschema@.jobs.finish_reason IS 'completed, cancelled, exhausted (no attempt left) or dead (failed for good by its worker).';
 COMMENT ON COLUMN @extschema@.jobs.finished_at IS 'When the job was completed or failed for good.';
