@@ -274,6 +274,22 @@ foreach my $privilege (@privileges)
 	is(join(' ', sort @listed), join(' ', sort map { $_->[1] } @granted), "$privilege: what it gives");
 }
 
+# Rights on columns, as jobs: INSERT (a, b).
+foreach my $privilege (@privileges)
+{
+	my ($row) = $matrix =~ /^\| `$privilege` \| .*? \| (.*?) \|$/m;
+
+	while ($row =~ /`(\w+)`: (INSERT|SELECT) \((.*?)\)/g)
+	{
+		is( join(' ', sort split /, /, $3),
+			join(' ',
+				map { $_->[0] }
+				  rows("SELECT attname FROM pg_attribute WHERE attrelid = '$1'::regclass AND attnum > 0"
+					  . " AND has_column_privilege('r_$privilege', attrelid, attnum, '$2') ORDER BY attname")),
+			"$privilege: $2 on $1");
+	}
+}
+
 # Columns, with types.
 my %columns;
 push @{ $columns{ $_->[0] } }, "$_->[1] $_->[2]"
@@ -292,6 +308,13 @@ foreach my $table (@tables)
 	is(join(', ', sort @documented), join(', ', sort @{ $columns{$oid} }), "$name: its columns");
 }
 
+# Outcomes.
+my ($outcomes) = contents('src/lifecycle.c') =~ /qs_outcome_name\(.*?\{(.*?)\};/s;
+my ($shown) = $reference =~ /^\| Outcome \| Meaning \|$(.*?)^## /ms;
+is( join(' ', sort $shown =~ /^\| `(\w+)` \|/mg),
+	join(' ', sort $outcomes =~ /"(\w+)"/g),
+	'the outcomes of lifecycle.c');
+
 # SQLSTATEs of our own.
 my (%defined, %listed);
 my $errors = contents('src/errors.h');
@@ -299,6 +322,17 @@ $defined{"$3$4$5$6$7"} = $1
   while $errors =~ /^#define (QS_(\w+))\s+MAKE_SQLSTATE\('(.)', '(.)', '(.)', '(.)', '(.)'\)/mg;
 $listed{$1} = $2 while $reference =~ /^\| `(QS\w{3})` \| `(\w+)` \|/mg;
 is_deeply(\%listed, \%defined, 'the SQLSTATEs of errors.h');
+
+# Limits, as the source has them.
+my ($limits) = $reference =~ /^## Limits$(.*)/ms;
+my $source = join '', map { slurp_file($_) } glob("$root/src/*.[ch]");
+foreach (qw(QS_MAX_BATCH QS_JOB_TYPE_BYTES QS_NAME_BYTES QS_WORKER_BYTES QS_KEY_BYTES QS_MAX_ATTEMPTS QS_ERROR_BYTES
+	QS_MAX_FAILURES MAX_BURIED MAX_CACHED TOKEN_BITS))
+{
+	my ($value) = $source =~ /^#define $_ (\d+)\b/m;
+
+	like($limits =~ s/(\d),(\d)/$1$2/gr, qr/\b$value\b/, "the limits have $_");
+}
 
 # Settings.
 my %settings = map { $_ => 1 } $reference =~ /^\| `(queue_service\.\w+)` \|/mg;
