@@ -115,8 +115,7 @@ my $extension = 'CREATE EXTENSION queue_service';
 my $columns = 'name text NOT NULL UNIQUE, plan text';
 # a table of the user's own that refers to tenants, and is restored beside it
 my $orders = 'CREATE TABLE orders (tenant_id uuid REFERENCES tenants);';
-# The dumps of these differ in little from others, so not every way is tried.
-my @some_ways = qw(sections single_transaction);
+# The dumps of most differ in little, so not every way is tried with each.
 my @sources = (
 	{ name => 'own', schema => 'public', sql => "$extension;" },
 	{
@@ -127,26 +126,26 @@ my @sources = (
 	{
 		name => 'after',
 		schema => 'public',
-		ways => \@some_ways,
+		ways => [qw(sections single_transaction)],
 		sql => "$extension; CREATE TABLE public.tenants (id uuid PRIMARY KEY, $columns); $orders"
 	},
 	{
 		name => 'after_in_transaction',
 		schema => 'public',
-		ways => \@some_ways,
+		ways => [qw(sections)],
 		sql => "$extension;\nBEGIN;\nCREATE TABLE tenants (name text NOT NULL, id uuid NOT NULL);\n"
 		  . "ALTER TABLE tenants ADD UNIQUE (id);\nCOMMIT;"
 	},
 	{
 		name => 'taken_over',
 		schema => 'public',
-		ways => \@some_ways,
+		ways => [qw(plain)],
 		sql => "$extension; ALTER EXTENSION queue_service DROP TABLE tenants; ALTER TABLE tenants ADD plan text;"
 	},
 	{
 		name => 'partitioned',
 		schema => 'public',
-		ways => \@some_ways,
+		ways => [qw(sections)],
 		sql => "$extension; CREATE TABLE tenants (id uuid PRIMARY KEY, name text) PARTITION BY HASH (id);"
 		  . join('',
 			map { "CREATE TABLE tenants_$_ PARTITION OF tenants FOR VALUES WITH (MODULUS 2, REMAINDER $_);" } 0 .. 1)
@@ -154,12 +153,13 @@ my @sources = (
 	{
 		name => 'schema_own',
 		schema => 'q',
-		ways => \@some_ways,
+		ways => [qw(parallel)],
 		sql => "CREATE SCHEMA q; $extension SCHEMA q;"
 	},
 	{
 		name => 'schema_after',
 		schema => 'q',
+		ways => [qw(single_transaction custom disable_triggers)],
 		sql => "CREATE SCHEMA q; $extension SCHEMA q;"
 		  . "SET search_path = q, public; CREATE TABLE tenants (id uuid PRIMARY KEY, $columns);"
 	});
@@ -222,7 +222,7 @@ foreach my $source (@sources)
 	append_to_file("$dir/$name.first", join('', grep { /TABLE DATA \S+ tenants/ } @toc));
 	append_to_file("$dir/$name.rest", join('', grep { !/TABLE DATA \S+ tenants/ } @toc));
 
-	foreach my $way (@{ $source->{ways} || [ sort keys %ways ] })
+	foreach my $way ($source->{ways} ? @{ $source->{ways} } : sort keys %ways)
 	{
 		my $db = "${name}_$way";
 
