@@ -9,6 +9,8 @@
 #include "catalog/pg_type.h"
 #include "claim.h"
 #include "errors.h"
+#include "failures.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "result.h"
 #include "utils/builtins.h"
@@ -210,6 +212,16 @@ queue_complete_and_claim(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* What is kept of an error, of which a worker may have sent a lot. */
+static char *
+clip_error(text *error)
+{
+	char	   *start = VARDATA_ANY(error);
+
+	return pnstrdup(start, pg_mbcliplen(start, VARSIZE_ANY_EXHDR(error),
+										QS_ERROR_BYTES));
+}
+
 /* SQL: queue_fail(job_id, lease_token, error, retry_in, dead, strict) */
 Datum
 queue_fail(PG_FUNCTION_ARGS)
@@ -227,7 +239,7 @@ queue_fail(PG_FUNCTION_ARGS)
 	qs_begin(&call, fcinfo, "queue_fail()", QS_ANY_TENANT);
 	id = qs_arg_uuid(fcinfo, 0, "job_id");
 	token = arg_token(fcinfo, 1);
-	error = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	error = PG_ARGISNULL(2) ? NULL : clip_error(PG_GETARG_TEXT_PP(2));
 	retry_in = PG_ARGISNULL(3) ? NULL :
 		qs_arg_interval(fcinfo, 3, "retry_in", 0, QS_YEAR);
 	dead = qs_arg_bool(fcinfo, 4, "dead");
