@@ -159,7 +159,7 @@ COMMENT ON COLUMN @extschema@.queues.keep_completed IS 'How long a completed or 
 COMMENT ON COLUMN @extschema@.queues.keep_dead IS 'How long a dead letter stays. Not enforced yet: see queue_purge().';
 COMMENT ON COLUMN @extschema@.queues.dead_letters IS 'Whether a job that failed for good moves to dead_letter_jobs; if not, it stays with status failed.';
 COMMENT ON COLUMN @extschema@.queues.max_depth IS 'Platform: the most unfinished jobs; NULL means no limit. Not enforced yet.';
-COMMENT ON COLUMN @extschema@.queues.max_payload IS 'The largest payload in bytes; NULL means queue_service.max_payload.';
+COMMENT ON COLUMN @extschema@.queues.max_payload IS 'The largest payload in bytes, and the largest headers; never above queue_service.max_payload, which NULL means.';
 COMMENT ON COLUMN @extschema@.queues.max_concurrency IS 'Platform: the most jobs with an unexpired lease; NULL means no limit. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.critical_reserve IS 'Platform: slots of max_concurrency that only critical jobs take. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.rate_limiter IS 'Platform: the service in rate_limiters whose tokens a claim takes. Not enforced yet.';

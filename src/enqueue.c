@@ -34,7 +34,7 @@ qs_enqueue_init(void)
 {
 	DefineCustomIntVariable("queue_service.max_payload",
 							"Largest payload, and largest headers, of a job.",
-							"A queue's max_payload takes its place.",
+							"A queue's max_payload may only be smaller.",
 							&max_payload, 1024 * 1024, 1, 256 * 1024 * 1024,
 							PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
 }
@@ -91,7 +91,8 @@ qs_job_replace(QsTable *table, const QsNewJob *job)
 static Datum
 check_size(const QsQueue *queue, Datum json, const char *name)
 {
-	int			limit = queue->max_payload > 0 ? queue->max_payload : max_payload;
+	int			limit = queue->max_payload > 0 ?
+	Min(queue->max_payload, max_payload) : max_payload;
 
 	if (toast_raw_datum_size(json) - VARHDRSZ > (Size) limit)
 		ereport(ERROR,

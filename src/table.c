@@ -231,9 +231,23 @@ check_columns(Relation rel, const Oid *types, int count)
 }
 
 /*
- * Foreign keys have triggers for updates on both sides. Ours never change a
- * key column, so none of these need be queued.
+ * Whether an update may need to fire the trigger after the row. The triggers
+ * of our own keys to tenants and queues never do, as no update changes those.
  */
+static bool
+may_fire(Relation rel, const Trigger *trigger)
+{
+	Oid			schema = RelationGetNamespace(rel);
+
+	if (!TRIGGER_FOR_ROW(trigger->tgtype) ||
+		!TRIGGER_FOR_AFTER(trigger->tgtype) ||
+		!TRIGGER_FOR_UPDATE(trigger->tgtype))
+		return false;
+	return RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_FK ||
+		(trigger->tgconstrrelid != get_relname_relid("tenants", schema) &&
+		 trigger->tgconstrrelid != get_relname_relid("queues", schema));
+}
+
 static void
 describe_triggers(QsTableInfo *info, Relation rel)
 {
@@ -242,7 +256,6 @@ describe_triggers(QsTableInfo *info, Relation rel)
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		Trigger    *trigger = &triggers->triggers[i];
-		bool		user = RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_NONE;
 
 		if (trigger->tgoldtable != NULL || trigger->tgnewtable != NULL)
 			ereport(ERROR,
@@ -250,12 +263,9 @@ describe_triggers(QsTableInfo *info, Relation rel)
 					 errmsg("trigger \"%s\" of table \"%s\" uses a transition table",
 							trigger->tgname, RelationGetRelationName(rel)),
 					 errhint("Use a trigger for each row.")));
-		if (!user)
-			continue;
-		info->runs_user_code = true;
-		if (TRIGGER_FOR_ROW(trigger->tgtype) &&
-			TRIGGER_FOR_AFTER(trigger->tgtype) &&
-			TRIGGER_FOR_UPDATE(trigger->tgtype))
+		if (RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_NONE)
+			info->runs_user_code = true;
+		if (may_fire(rel, trigger))
 			info->update_row_triggers = true;
 	}
 }
