@@ -74,7 +74,7 @@ SELECT kind, count(*) FROM hostile.object GROUP BY kind ORDER BY kind;
 
 -- What a statement results in, all that an error tells included, without
 -- names and ids. Nothing stays of the statement, unless stays.
-CREATE FUNCTION hostile.outcome(statement text, stays boolean DEFAULT false) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION hostile.outcome(statement text, stays boolean DEFAULT false) RETURNS text LANGUAGE plpgsql SET datestyle = 'ISO' AS $$
 DECLARE
 	result text;
 	count bigint;
