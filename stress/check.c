@@ -580,7 +580,8 @@ check_log(const char *log_file)
 	};
 	static const char *const harmless[] = {
 		"terminating connection due to administrator command",
-		"terminating autovacuum process due to administrator command"
+		"terminating autovacuum process due to administrator command",
+		"the database system is starting up"
 	};
 	FILE	   *file = fopen(log_file, "r");
 	char		line[4096];

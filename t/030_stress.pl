@@ -1,0 +1,50 @@
+# A short run of the stress test: nothing is lost, nothing is claimed twice,
+# whatever its clients do and however they are killed. See stress/README.md.
+
+use strict;
+use warnings;
+
+use FindBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $source = "$FindBin::RealBin/../stress";
+plan skip_all => 'the sources of the stress test are not here' unless -f "$source/main.c";
+
+my $program = PostgreSQL::Test::Utils::tempdir . '/stress';
+my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
+chomp(my $include = `$pg_config --includedir`);
+chomp(my $lib = `$pg_config --libdir`);
+is(system('cc', '-O1', "-I$include", glob("$source/*.c"), '-o', $program, "-L$lib", '-lpq', '-lpthread'),
+	0, 'compiles');
+
+my $node = PostgreSQL::Test::Cluster->new('main');
+$node->init;
+$node->append_conf('postgresql.conf', <<END);
+shared_preload_libraries = 'queue_service'
+deadlock_timeout = 100ms
+autovacuum_naptime = 3s
+END
+$node->start;
+
+$ENV{PGHOST} = $node->host;
+$ENV{PGPORT} = $node->port;
+$ENV{PGDATABASE} = 'postgres';
+$ENV{STRESS_SECONDS} ||= 10;
+my $output = `$program @{[$node->logfile]}`;
+my $status = $?;
+note($output);
+
+for my $check (
+	'no acknowledged job is lost',
+	'no job is claimed while another lease holds',
+	'no job is completed twice, or claimed after it')
+{
+	like($output, qr/^$check +ok$/m, $check);
+}
+like($output, qr/^[1-9]\d* passed, 0 failed$/m, 'all checks');
+is($status, 0, 'exit status') or diag(join("\n", grep { /FAILED/ } split(/\n/, $output)));
+
+$node->stop;
+done_testing();
