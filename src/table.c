@@ -231,8 +231,9 @@ check_columns(Relation rel, const Oid *types, int count)
 }
 
 /*
- * Whether an update may need to fire the trigger after the row. The triggers
- * of our own keys to tenants and queues never do, as no update changes those.
+ * Whether an update may need to fire triggers after the row because of this
+ * one: it is one, or it may change the row before. The triggers of our own keys
+ * to tenants and queues never do by themselves, as no update changes those.
  */
 static bool
 may_fire(Relation rel, const Trigger *trigger)
@@ -240,7 +241,6 @@ may_fire(Relation rel, const Trigger *trigger)
 	Oid			schema = RelationGetNamespace(rel);
 
 	if (!TRIGGER_FOR_ROW(trigger->tgtype) ||
-		!TRIGGER_FOR_AFTER(trigger->tgtype) ||
 		!TRIGGER_FOR_UPDATE(trigger->tgtype))
 		return false;
 	return RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_FK ||
