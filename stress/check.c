@@ -581,7 +581,8 @@ check_log(const char *log_file)
 	static const char *const harmless[] = {
 		"terminating connection due to administrator command",
 		"terminating autovacuum process due to administrator command",
-		"the database system is starting up"
+		"the database system is starting up",
+		"is not a PostgreSQL backend process"	/* it was gone when it was to be killed */
 	};
 	FILE	   *file = fopen(log_file, "r");
 	char		line[4096];

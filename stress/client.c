@@ -263,11 +263,21 @@ end(Client *client, Fate fate)
 	client->in_block = client->failed = false;
 }
 
+/* Ends the block if there is one still; statement_timeout may hit this too. */
+static void
+roll_back(Client *client)
+{
+	while (!client->broken && PQtransactionStatus(client->conn) != PQTRANS_IDLE)
+		PQclear(client_query(client, "ROLLBACK"));
+}
+
 static void
 finish(Client *client, bool commit)
 {
 	PGresult   *result;
 	bool		committed;
+
+	bool		unknown;
 
 	if (client->broken)
 	{
@@ -276,15 +286,16 @@ finish(Client *client, bool commit)
 	}
 	if (!commit || client->failed)
 	{
-		PQclear(client_query(client, "ROLLBACK"));
+		roll_back(client);
 		end(client, FATE_ABORTED);
 		return;
 	}
 	result = client_query(client, "COMMIT");
 	committed = strcmp(PQcmdStatus(result), "COMMIT") == 0;
+	unknown = client->broken;
 	PQclear(result);
-	end(client, committed ? FATE_COMMITTED :
-		client->broken ? FATE_UNKNOWN : FATE_ABORTED);
+	roll_back(client);
+	end(client, committed ? FATE_COMMITTED : unknown ? FATE_UNKNOWN : FATE_ABORTED);
 }
 
 /* After a statement that may have been a transaction of its own. */
@@ -860,8 +871,9 @@ act_in_block(Client *client)
 			continue;
 		}
 		PQclear(client_query(client, "SAVEPOINT s"));
-		if (!client->failed)
-			act(client);
+		if (client->failed)
+			break;
+		act(client);
 		if (client->broken || chance(client, 40))
 			continue;
 		/* after an error too; what was ended there is held again */

@@ -50,6 +50,13 @@ setting(const char *name, long value, long max)
 	return value;
 }
 
+static void
+ignore_notice(void *arg, const PGresult *result)
+{
+	(void) arg;
+	(void) result;
+}
+
 static PGconn *
 connect_or_exit(void)
 {
@@ -60,6 +67,7 @@ connect_or_exit(void)
 		fprintf(stderr, "%s", PQerrorMessage(conn));
 		exit(2);
 	}
+	PQsetNoticeReceiver(conn, ignore_notice, NULL);
 	return conn;
 }
 
