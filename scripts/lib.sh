@@ -32,7 +32,9 @@ as_pg()
 # Are these there: compiler, make, a complete PostgreSQL, Perl for TAP?
 have_tools()
 {
-	command -v cc make "$PG_CONFIG" >/dev/null &&
+	command -v cc >/dev/null &&
+		command -v make >/dev/null &&
+		command -v "$PG_CONFIG" >/dev/null &&
 		[ -f "$("$PG_CONFIG" --pgxs)" ] &&
 		[ -x "$("$PG_CONFIG" --bindir)/postgres" ] &&
 		perl -MIPC::Run -MTest::More -e 1 2>/dev/null
