@@ -284,6 +284,7 @@ CREATE INDEX hash_idx ON jobs USING hash (lease_token);
 CREATE FUNCTION bare(text) RETURNS text IMMUTABLE LANGUAGE sql AS $$SELECT lower($1)$$;
 CREATE INDEX function_idx ON jobs (bare(leased_by));
 SET enable_seqscan = off;
+SET jit = off;
 CREATE FUNCTION found() RETURNS TABLE (plain bigint, expression bigint, part bigint, brin bigint, gin bigint, hash bigint, function bigint) LANGUAGE sql AS $$
 	SELECT (SELECT count(*) FROM jobs WHERE leased_by = 'Worker' AND attempts > 0), (SELECT count(*) FROM jobs WHERE payload ->> 'to' = 'a' AND upper(status) = 'PROCESSING'), (SELECT count(*) FROM jobs WHERE status = 'processing'),
 		(SELECT count(*) FROM jobs WHERE leased_until > now() + interval '1 minute'), (SELECT count(*) FROM jobs WHERE errors @> '[{"error": "x"}]'), (SELECT count(*) FROM jobs j JOIN leases l USING (lease_token)), (SELECT count(*) FROM jobs WHERE bare(leased_by) = 'worker')$$;
@@ -295,6 +296,7 @@ SELECT * FROM found();
 SELECT outcome, count(*) FROM (SELECT * FROM leases LIMIT 5) l, queue_fail(l.job_id, l.lease_token, 'x') GROUP BY 1;
 SELECT * FROM found();
 RESET enable_seqscan;
+RESET jit;
 DROP INDEX plain_idx, expression_idx, partial_idx, brin_idx, gin_idx, hash_idx, function_idx;
 
 -- uniqueness: at once, deferred, by exclusion
