@@ -56,18 +56,25 @@ qs_jobs_queue(QsJobs *jobs, QsTable *table, QsQueue *queue)
 		elog(ERROR, "a job has no queue");
 }
 
+/* Random bits are fetched for many tokens at once: a fetch is dear. */
 static int64
 make_token(void)
 {
+	static uint64 random[64];
+	static int	left = 0;
 	uint64		token;
 
 	do
 	{
-		if (!pg_strong_random(&token, sizeof(token)))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not generate random values")));
-		token &= (UINT64CONST(1) << TOKEN_BITS) - 1;
+		if (left == 0)
+		{
+			if (!pg_strong_random(random, sizeof(random)))
+				ereport(ERROR,
+						(errcode(ERRCODE_INTERNAL_ERROR),
+						 errmsg("could not generate random values")));
+			left = lengthof(random);
+		}
+		token = random[--left] & ((UINT64CONST(1) << TOKEN_BITS) - 1);
 	} while (token == 0);
 	return (int64) token;
 }

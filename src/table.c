@@ -4,11 +4,11 @@
  *
  * The writes are those of ExecSimpleRelationUpdate() and its kin
  * (execReplication.c), with three differences. Indexes are opened only when
- * an update was not HOT, as a claim normally is. Expressions that contain
- * only built-in functions are compiled once and kept, as pgoutput keeps row
- * filters: setting up CHECK constraints would cost more than the claim. And
- * a violated CHECK is reported without the row, since a payload has no place
- * in an error.
+ * an update was not HOT, as a claim normally is, and written by indexes.c if
+ * they are of the common kind. Expressions that contain only built-in
+ * functions are compiled once and kept, as pgoutput keeps row filters: setting
+ * up CHECK constraints would cost more than the claim. And a violated CHECK is
+ * reported without the row, since a payload has no place in an error.
  *
  * Rows are locked before they are updated, without key, and a row that is
  * locked is its latest version. So no write below can find the row changed by
@@ -27,6 +27,7 @@
 #include "compat.h"
 #include "errors.h"
 #include "executor/executor.h"
+#include "indexes.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "rewrite/rewriteHandler.h"
@@ -45,6 +46,8 @@ typedef struct QsExpr
 {
 	Node	   *expr;			/* NULL if there is none */
 	ExprState  *kept;			/* NULL if it must be compiled for each call */
+	int16		length;			/* of its type */
+	bool		by_value;
 	const char *name;			/* of a CHECK constraint */
 	int			number;			/* among all expressions of the table */
 } QsExpr;
@@ -62,6 +65,7 @@ typedef struct QsTableInfo
 	struct QsTableInfo *next;	/* the next one to be freed */
 	EState	   *estate;			/* to compile in and to evaluate what is kept */
 	Oid			pkey;
+	QsIndexes  *indexes;		/* NULL if the executor must write them */
 	int			natts;
 	int			nchecks;
 	QsExpr	   *checks;
@@ -80,7 +84,9 @@ forget(Datum arg pg_attribute_unused(), Oid relid)
 {
 	for (int i = 0; i < QS_NTABLES; i++)
 		if (infos[i] != NULL &&
-			(relid == InvalidOid || relid == infos[i]->relid))
+			(relid == InvalidOid || relid == infos[i]->relid ||
+			 (infos[i]->indexes != NULL &&
+			  qs_indexes_include(infos[i]->indexes, relid))))
 			infos[i]->valid = false;
 }
 
@@ -128,6 +134,7 @@ is_user_expression(Node *node, void *context)
 		case T_FuncExpr:
 		case T_OpExpr:
 		case T_ScalarArrayOpExpr:
+		case T_ArrayExpr:
 		case T_BoolExpr:
 		case T_CaseExpr:
 		case T_CaseWhen:
@@ -152,6 +159,7 @@ set_expr(QsTableInfo *info, QsExpr *expr, Node *node, const char *name)
 	expr->expr = node;
 	expr->name = name;
 	expr->number = info->nexprs++;
+	get_typlenbyval(exprType(node), &expr->length, &expr->by_value);
 	if (is_user_expression(node, NULL))
 		info->runs_user_code = true;
 	else
@@ -274,6 +282,7 @@ static void
 describe_indexes(QsTableInfo *info, Relation rel)
 {
 	List	   *indexes = RelationGetIndexList(rel);
+	bool		safe = true;
 	ListCell   *cell;
 
 	info->pkey = RelationGetPrimaryKeyIndex(rel);
@@ -288,10 +297,14 @@ describe_indexes(QsTableInfo *info, Relation rel)
 
 		if (is_user_expression((Node *) RelationGetIndexExpressions(index), NULL) ||
 			is_user_expression((Node *) RelationGetIndexPredicate(index), NULL))
-			info->runs_user_code = true;
+			safe = false;
 		index_close(index, AccessShareLock);
 	}
 	list_free(indexes);
+	if (safe)
+		info->indexes = qs_indexes_describe(rel, info->estate);
+	else
+		info->runs_user_code = true;
 }
 
 static QsTableInfo *
@@ -348,7 +361,6 @@ open_table(QsTable *table, QsJobs *jobs, QsTableKind kind)
 {
 	QsCall	   *call = jobs->call;
 	Relation	rel = table_open(call->cat->table[kind], RowExclusiveLock);
-	MemoryContext caller;
 
 	memset(table, 0, sizeof(*table));
 	table->jobs = jobs;
@@ -360,13 +372,24 @@ open_table(QsTable *table, QsJobs *jobs, QsTableKind kind)
 		qs_pin_search_path(call);
 
 	table->cid = GetCurrentCommandId(true);
+	table->old = table_slot_create(rel, NULL);
+}
+
+/* Makes ready for a row to be written; not all that is searched is. */
+static void
+prepare_to_write(QsTable *table)
+{
+	Relation	rel = table->rel;
+	MemoryContext caller;
+
+	if (table->estate != NULL)
+		return;
 	table->estate = CreateExecutorState();
 	caller = MemoryContextSwitchTo(table->estate->es_query_cxt);
 	table->updated_columns = qs_init_range_table(table->estate, rel);
 	table->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->rri, rel, 1, NULL, 0);
 	table->estate->es_output_cid = table->cid;
-	table->old = table_slot_create(rel, NULL);
 	table->new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	table->new->tts_tableOid = RelationGetRelid(rel);
 	table->values = palloc(table->info->natts * sizeof(Datum));
@@ -409,12 +432,17 @@ fire_after_statement(QsTable *table)
 static void
 close_table(QsTable *table)
 {
-	if (table->indexes_open)
-		ExecCloseIndices(table->rri);
 	ExecDropSingleTupleTableSlot(table->old);
-	ExecDropSingleTupleTableSlot(table->new);
-	ExecResetTupleTable(table->estate->es_tupleTable, false);
-	FreeExecutorState(table->estate);
+	if (table->estate != NULL)
+	{
+		if (table->indexes != NULL)
+			qs_indexes_close(table->info->indexes, table->indexes);
+		if (table->indexes_open)
+			ExecCloseIndices(table->rri);
+		ExecDropSingleTupleTableSlot(table->new);
+		ExecResetTupleTable(table->estate->es_tupleTable, false);
+		FreeExecutorState(table->estate);
+	}
 	table_close(table->rel, NoLock);
 }
 
@@ -430,7 +458,7 @@ qs_jobs_end(QsJobs *jobs)
 
 	for (int i = 0; i < QS_NTABLES; i++)
 	{
-		if (!jobs->open[i])
+		if (!jobs->open[i] || jobs->tables[i].estate == NULL)
 			continue;
 		fire_after_statement(&jobs->tables[i]);
 		if (estate == NULL)
@@ -449,6 +477,7 @@ qs_jobs_end(QsJobs *jobs)
 void
 qs_load(QsTable *table)
 {
+	prepare_to_write(table);
 	slot_getallattrs(table->old);
 	memcpy(table->values, table->old->tts_values,
 		   table->info->natts * sizeof(Datum));
@@ -461,6 +490,7 @@ qs_load(QsTable *table)
 void
 qs_new_row(QsTable *table)
 {
+	prepare_to_write(table);
 	memset(table->values, 0, table->info->natts * sizeof(Datum));
 	memset(table->nulls, true, table->info->natts * sizeof(bool));
 }
@@ -603,13 +633,7 @@ evaluate(QsTable *table, QsExpr *expr, bool *isnull)
 	context->ecxt_scantuple = table->new;
 	value = ExecEvalExprSwitchContext(state, context, isnull);
 	if (!*isnull)
-	{
-		int16		length;
-		bool		by_value;
-
-		get_typlenbyval(exprType(expr->expr), &length, &by_value);
-		value = datumCopy(value, by_value, length);
-	}
+		value = datumCopy(value, expr->by_value, expr->length);
 	context->ecxt_scantuple = NULL;
 	ResetExprContext(context);
 	MemoryContextSwitchTo(caller);
@@ -678,6 +702,16 @@ finish_new(QsTable *table)
 static List *
 insert_index_entries(QsTable *table, bool update, bool summarizing)
 {
+	QsIndexes  *indexes = table->info->indexes;
+
+	if (indexes != NULL)
+	{
+		if (table->indexes == NULL)
+			table->indexes = qs_indexes_open(indexes);
+		qs_indexes_insert(indexes, table->indexes, table->rel, table->new,
+						  update, table->changed);
+		return NIL;
+	}
 	if (!table->indexes_open)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(table->estate->es_query_cxt);

@@ -31,7 +31,7 @@ typedef struct QsTable
 	QsTableKind kind;
 	Relation	rel;
 	struct QsTableInfo *info;
-	EState	   *estate;
+	EState	   *estate;			/* NULL until a row is loaded or begun */
 	ResultRelInfo *rri;
 	Bitmapset **updated_columns;	/* where the executor looks for them */
 	ExprState **states;			/* of expressions that are not kept */
@@ -43,7 +43,8 @@ typedef struct QsTable
 	bool	   *nulls;
 	Bitmapset  *changed;		/* columns that were set, as the executor counts */
 
-	bool		indexes_open;
+	Relation   *indexes;		/* opened by indexes.c */
+	bool		indexes_open;	/* by the executor */
 	bool		statement_triggers[CMD_DELETE + 1]; /* fired before */
 } QsTable;
 
