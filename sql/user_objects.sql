@@ -272,6 +272,21 @@ SELECT payload FROM queue_claim('q', lease => '1 microsecond');
 SELECT payload FROM queue_claim('q', lease => '1 microsecond');
 ALTER TABLE jobs DROP CONSTRAINT fine;
 DROP FUNCTION is_fine;
+-- also of what a trigger made of the row, which lasts until it is written
+CREATE FUNCTION is_small(jsonb) RETURNS boolean LANGUAGE sql AS $$SELECT length($1::text) < 2000000$$;
+CREATE FUNCTION enlarges() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.payload := to_jsonb(repeat(NEW.status, 100000)); RETURN NEW; END$$;
+CREATE TRIGGER enlarges BEFORE INSERT OR UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION enlarges();
+ALTER TABLE jobs ADD CONSTRAINT small CHECK (is_small(payload)), ADD COLUMN size integer GENERATED ALWAYS AS (length(payload::text)) STORED;
+DELETE FROM jobs;
+SELECT created FROM queue_enqueue('q');
+SELECT count(*) FROM queue_enqueue_many('q', '{1,2}');
+SELECT size, length(payload #>> '{}'), payload #>> '{}' = repeat(status, 100000) AS intact FROM jobs;
+SELECT length(payload #>> '{}'), payload #>> '{}' = repeat('processing', 100000) AS intact FROM queue_claim('q', max_jobs => 2);
+ALTER TABLE jobs DROP CONSTRAINT small;
+SELECT length(payload #>> '{}'), payload #>> '{}' = repeat('processing', 100000) AS intact FROM queue_claim('q', max_jobs => 2);
+SELECT size, length(payload #>> '{}'), payload #>> '{}' = repeat(status, 100000) AS intact FROM jobs;
+DROP FUNCTION enlarges() CASCADE;
+ALTER TABLE jobs DROP COLUMN size;
 
 -- indexes of every kind: kept up to date by each verb
 DELETE FROM jobs;

@@ -473,11 +473,15 @@ qs_jobs_end(QsJobs *jobs)
 			close_table(&jobs->tables[i]);
 }
 
-/* Takes the columns of the locked row, to be read and set. */
+/*
+ * Takes the columns of the locked row, to be read and set. What was left of the
+ * table's row before, also by its triggers, is gone.
+ */
 void
 qs_load(QsTable *table)
 {
 	prepare_to_write(table);
+	ResetPerTupleExprContext(table->estate);
 	slot_getallattrs(table->old);
 	memcpy(table->values, table->old->tts_values,
 		   table->info->natts * sizeof(Datum));
@@ -491,6 +495,7 @@ void
 qs_new_row(QsTable *table)
 {
 	prepare_to_write(table);
+	ResetPerTupleExprContext(table->estate);
 	memset(table->values, 0, table->info->natts * sizeof(Datum));
 	memset(table->nulls, true, table->info->natts * sizeof(bool));
 }
@@ -613,30 +618,48 @@ qs_serialization_failure(void)
 			 errmsg("could not serialize access due to concurrent update")));
 }
 
-/* Evaluates an expression of the table for the new row. */
+/* Compiled for this call. */
+static ExprState *
+compiled(QsTable *table, QsExpr *expr)
+{
+	ExprState **state = &table->states[expr->number];
+
+	if (*state == NULL)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(table->estate->es_query_cxt);
+
+		*state = ExecPrepareExpr((Expr *) copyObject(expr->expr), table->estate);
+		if (table->context == NULL)
+			table->context = CreateExprContext(table->estate);
+		MemoryContextSwitchTo(caller);
+	}
+	return *state;
+}
+
+/*
+ * Evaluates an expression of the table for the new row. The value lives as
+ * long as that row, in the per-tuple context of the table's executor state; so
+ * may what a trigger made of the row, so it is not evaluated there.
+ */
 static Datum
 evaluate(QsTable *table, QsExpr *expr, bool *isnull)
 {
-	EState	   *estate = expr->kept ? table->info->estate : table->estate;
-	ExprContext *context = GetPerTupleExprContext(estate);
-	ExprState  *state = expr->kept;
-	MemoryContext caller = MemoryContextSwitchTo(table->estate->es_query_cxt);
+	ExprState  *state = expr->kept ? expr->kept : compiled(table, expr);
+	ExprContext *context = expr->kept ?
+	GetPerTupleExprContext(table->info->estate) : table->context;
 	Datum		value;
 
-	if (state == NULL)
-	{
-		state = table->states[expr->number];
-		if (state == NULL)
-			state = table->states[expr->number] =
-				ExecPrepareExpr((Expr *) copyObject(expr->expr), table->estate);
-	}
 	context->ecxt_scantuple = table->new;
 	value = ExecEvalExprSwitchContext(state, context, isnull);
-	if (!*isnull)
+	if (!*isnull && !expr->by_value)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(table->estate));
+
 		value = datumCopy(value, expr->by_value, expr->length);
+		MemoryContextSwitchTo(caller);
+	}
 	context->ecxt_scantuple = NULL;
 	ResetExprContext(context);
-	MemoryContextSwitchTo(caller);
 	return value;
 }
 

@@ -35,6 +35,7 @@ typedef struct QsTable
 	ResultRelInfo *rri;
 	Bitmapset **updated_columns;	/* where the executor looks for them */
 	ExprState **states;			/* of expressions that are not kept */
+	ExprContext *context;		/* for these; NULL if there were none */
 	CommandId	cid;
 
 	TupleTableSlot *old;		/* the row as it was found, locked */
