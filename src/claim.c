@@ -19,7 +19,10 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-/* Expired last attempts that one claim puts away on its way. */
+/*
+ * Jobs whose lease expired for good that one claim puts away on its way. It
+ * passes the others over, to find what is claimable behind them.
+ */
 #define MAX_BURIED 100
 
 PG_FUNCTION_INFO_V1(queue_claim);
@@ -102,13 +105,17 @@ claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue, int max_jobs,
 	int			buried = 0;
 
 	qs_ready_begin(&ready, table, &queue->id);
-	while (claimed < max_jobs && buried < MAX_BURIED && qs_ready_next(&ready))
+	while (claimed < max_jobs && qs_ready_next(&ready))
 	{
-		if (qs_text_is(qs_get(table, QS_JOB_STATUS), "processing") &&
-			!qs_job_expire(jobs, table, queue))
+		if (qs_text_is(qs_get(table, QS_JOB_STATUS), "processing"))
 		{
-			buried++;
-			continue;
+			if (buried == MAX_BURIED && qs_job_is_over(table))
+				continue;
+			if (!qs_job_expire(jobs, table, queue))
+			{
+				buried++;
+				continue;
+			}
 		}
 		if (!qs_job_lease(table, request->worker, until))
 			continue;

@@ -193,6 +193,14 @@ give_up(QsJobs *jobs, QsTable *table, const QsQueue *queue, QsDeath death)
 		finish(table, "failed", death == QS_DEATH_DEAD ? "dead" : "exhausted");
 }
 
+/* Whether a processing job is not to be tried again if its lease runs out. */
+bool
+qs_job_is_over(QsTable *table)
+{
+	return DatumGetBool(qs_get(table, QS_JOB_CANCEL_REQUESTED)) ||
+		get_int(table, QS_JOB_ATTEMPTS) >= get_int(table, QS_JOB_MAX_ATTEMPTS);
+}
+
 /*
  * Notes that the lease of a processing job ran out. True if the job has an
  * attempt left: it is then to be leased, or given back. False if it was

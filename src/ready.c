@@ -11,7 +11,7 @@
  *	 latest version, and the claim that follows makes it unclaimable before
  *	 the lock goes.
  *	 A row that somebody else has locked is passed over, not waited for.
- *	 No row stays locked that is not returned. So a row that changed since the
+ *	 No row is locked that is not returned. So a row that changed since the
  *	 snapshot is not locked in its newer version to be looked at; the scan
  *	 begins anew under a new snapshot instead, if it ends without having found
  *	 enough. At REPEATABLE READ and above that row is a serialization failure.
@@ -118,7 +118,8 @@ try_lock(QsReadyScan *ready)
 
 /*
  * Finds the next claimable row, locks it and loads its columns. False if there
- * is none left. The caller writes the row before it asks for the next.
+ * is none left. The caller writes the row before it asks for the next, or
+ * leaves it as it is, locked until the transaction ends.
  */
 bool
 qs_ready_next(QsReadyScan *ready)
