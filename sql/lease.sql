@@ -147,6 +147,8 @@ FROM queue_heartbeat_many((:'ids'::uuid[])[4:4] || (:'ids'::uuid[])[3:3] || (:'i
 SELECT n, array_position(:'ids'::uuid[], job_id) AS job, outcome FROM queue_complete_many(ARRAY(SELECT (:'ids'::uuid[])[i] FROM unnest(ARRAY[3, 1, 2, 1]) i), ARRAY(SELECT (:'tokens'::bigint[])[i] FROM unnest(ARRAY[3, 1, 3, 1]) i),
 	ARRAY['"three"', NULL, '"two"', '"again"']::jsonb[]) WITH ORDINALITY c (job_id, outcome, n);
 SELECT payload, status, result FROM jobs WHERE tenant_id = :tenant ORDER BY payload;
+-- (a heartbeat given twice is a heartbeat)
+SELECT held, cancel_requested FROM queue_heartbeat_many(array_fill((:'ids'::uuid[])[6], ARRAY[2]), array_fill((:'tokens'::bigint[])[6], ARRAY[2]));
 SELECT outcome FROM queue_complete_many('{}', '{}');
 SELECT outcome FROM queue_complete_many((:'ids'::uuid[])[4:5], ARRAY[(:'tokens'::bigint[])[4], 0], strict => true);
 SELECT held FROM queue_heartbeat_many((:'ids'::uuid[])[4:5], ARRAY[(:'tokens'::bigint[])[4], 0], strict => true);

@@ -306,6 +306,17 @@ SELECT outcome FROM pg_temp.job, queue_cancel(id);
 SELECT outcome FROM pg_temp.job, queue_release(id, token);
 :state
 
+-- one claim puts away no more than a hundred leases that expired for good, and finds what is behind them
+SELECT queue_create('many', max_attempts => 1) IS NOT NULL AS created;
+SELECT count(queue_enqueue('many', priority => 1)) FROM generate_series(1, 150);
+SELECT count(*) FROM queue_claim('many', 'w', 200, '1 microsecond');
+SELECT created FROM queue_enqueue('many', '"behind"');
+CREATE VIEW pg_temp.many AS SELECT (SELECT count(*) FROM dead_letter_jobs d WHERE d.queue_id = q.id) AS dead, (SELECT count(*) FROM jobs j WHERE j.queue_id = q.id) AS jobs FROM queues q WHERE tenant_id = queue_tenant() AND name = 'many';
+SELECT payload FROM queue_claim('many', max_jobs => 10);
+SELECT * FROM pg_temp.many;
+SELECT payload FROM queue_claim('many');
+SELECT * FROM pg_temp.many;
+
 -- the backoff: base x factor ^ (attempt - 1), at most max, then jitter
 CREATE FUNCTION pg_temp.backoffs(queue text, attempts integer) RETURNS TABLE (attempt integer, backoff interval) LANGUAGE plpgsql AS $$
 DECLARE
