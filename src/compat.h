@@ -30,28 +30,56 @@ typedef bool QsIndexUpdate;
 	 ExecInsertIndexTuples(rri, slot, estate, update, false, NULL, NIL))
 #endif
 
-/* the row is locked, so the triggers need no means to find a newer version */
-#if PG_VERSION_NUM >= 180000
-#define qs_update_row_triggers(estate, rri, tid, slot) \
-	ExecBRUpdateTriggers(estate, NULL, rri, tid, NULL, slot, NULL, NULL, false)
-#elif PG_VERSION_NUM >= 160000
-#define qs_update_row_triggers(estate, rri, tid, slot) \
-	ExecBRUpdateTriggers(estate, NULL, rri, tid, NULL, slot, NULL, NULL)
-#endif
-
 #if PG_VERSION_NUM >= 160000
-#define qs_delete_row_triggers(estate, rri, tid) \
-	ExecBRDeleteTriggers(estate, NULL, rri, tid, NULL, NULL, NULL, NULL)
 #define qs_may_execute(proc, role) \
 	(object_aclcheck(ProcedureRelationId, proc, role, ACL_EXECUTE) == ACLCHECK_OK)
 #else
-#define qs_update_row_triggers(estate, rri, tid, slot) \
-	ExecBRUpdateTriggers(estate, NULL, rri, tid, NULL, slot, NULL)
-#define qs_delete_row_triggers(estate, rri, tid) \
-	ExecBRDeleteTriggers(estate, NULL, rri, tid, NULL, NULL)
 #define qs_may_execute(proc, role) \
 	(pg_proc_aclcheck(proc, role, ACL_EXECUTE) == ACLCHECK_OK)
 #endif
+
+/*
+ * Means for triggers to find a newer version of the row. They are asked for,
+ * but as the row is locked there is none.
+ */
+static inline void
+qs_init_recheck(EPQState *recheck, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	EvalPlanQualInit(recheck, estate, NULL, NIL, -1, NIL);
+#else
+	EvalPlanQualInit(recheck, estate, NULL, NIL, -1);
+#endif
+}
+
+static inline bool
+qs_update_row_triggers(EState *estate, ResultRelInfo *rri, ItemPointer tid,
+					   TupleTableSlot *slot)
+{
+	EPQState	recheck;
+
+	qs_init_recheck(&recheck, estate);
+#if PG_VERSION_NUM >= 180000
+	return ExecBRUpdateTriggers(estate, &recheck, rri, tid, NULL, slot, NULL, NULL, false);
+#elif PG_VERSION_NUM >= 160000
+	return ExecBRUpdateTriggers(estate, &recheck, rri, tid, NULL, slot, NULL, NULL);
+#else
+	return ExecBRUpdateTriggers(estate, &recheck, rri, tid, NULL, slot, NULL);
+#endif
+}
+
+static inline bool
+qs_delete_row_triggers(EState *estate, ResultRelInfo *rri, ItemPointer tid)
+{
+	EPQState	recheck;
+
+	qs_init_recheck(&recheck, estate);
+#if PG_VERSION_NUM >= 160000
+	return ExecBRDeleteTriggers(estate, &recheck, rri, tid, NULL, NULL, NULL, NULL);
+#else
+	return ExecBRDeleteTriggers(estate, &recheck, rri, tid, NULL, NULL);
+#endif
+}
 
 /* the row is locked already, so this waits for nobody */
 #define qs_tuple_update(rel, tid, slot, cid, tmfd, lockmode, indexes) \
