@@ -17,7 +17,7 @@
 
 #define MAX_SQL 65536
 #define RECENT 512				/* jobs of a tenant that clients know of */
-#define NKEYS 10				/* idempotency keys in use at a time */
+#define NKEYS 4					/* idempotency keys in use at a time */
 
 /* when a statement began, and what is put behind its columns */
 #define TIMES "us(statement_timestamp()), us(clock_timestamp())"
@@ -81,7 +81,6 @@ remember(int tenant, Id job)
 	pthread_mutex_lock(&mutex);
 	recent[tenant][nrecent[tenant]++ % RECENT] = job;
 	pthread_mutex_unlock(&mutex);
-	__atomic_add_fetch(&made, 1, __ATOMIC_RELAXED);
 }
 
 static bool
@@ -251,10 +250,28 @@ begin(Client *client)
 							 1 + pick(client, 15)));
 }
 
+static void
+count_jobs(const History *history)
+{
+	for (size_t i = history->open; i < history->count; i++)
+	{
+		Op			op = (Op) history->events[i].op;
+
+		if (history->events[i].fate != FATE_OPEN)
+			continue;
+		if (op == OP_ENQUEUED)
+			__atomic_add_fetch(&made, 1, __ATOMIC_RELAXED);
+		else if (op == OP_DONE || op == OP_DIED || op == OP_CANCELLED)
+			__atomic_add_fetch(&ended, 1, __ATOMIC_RELAXED);
+	}
+}
+
 /* Leases that were claimed in a transaction are held once it has committed. */
 static void
 end(Client *client, Fate fate)
 {
+	if (fate == FATE_COMMITTED)
+		count_jobs(&client->history);
 	history_end(&client->history, fate);
 	if (fate == FATE_COMMITTED)
 		client->ncommitted = client->nleases;
@@ -414,7 +431,8 @@ enqueue_one(Client *client, int queue)
 	if (critical || chance(client, 30))
 	{
 		/* a debounce makes a new job while one runs, so has keys of its own */
-		key = 1 + (int) (client->statements / 100) + pick(client, NKEYS);
+		key = 1 + (int) (__atomic_load_n(&made, __ATOMIC_RELAXED) / 400) +
+			pick(client, NKEYS);
 		snprintf(options, sizeof(options),
 				 ", idempotency_key => '%s %d', on_conflict => '%s'",
 				 conflict[0] == 'd' ? "debounced" : "key", key, conflict);
@@ -546,8 +564,6 @@ lease_event(Client *client, Op op, const Lease *lease, PGresult *result, int row
 	event->queue = lease->queue;
 	event->tenant = lease->tenant;
 	event->effect = lease->effect;
-	if (op == OP_DONE || op == OP_DIED || op == OP_CANCELLED)
-		__atomic_add_fetch(&ended, 1, __ATOMIC_RELAXED);
 }
 
 /* What happened to a lease if the connection broke: maybe op. */
