@@ -3,6 +3,8 @@
 #
 # A scenario runs all its variants in each round, in turn, each from a freshly
 # filled table and a checkpoint, and every round begins with another variant.
+# All do the same number of jobs, since a claim walks over what was finished
+# before it: as many as the first variant does in the length of a slice.
 # Figures are compared within a round only, since the machine's speed drifts.
 # CPU is the user and system time of all server processes, those that ended
 # too. Both sides pass ids as pgbench variables, so both pay the same for it.
@@ -121,28 +123,28 @@ my @claims = ('minimal', 'minimal, deletes', 'keep 0', 'keep 1 day');
 my @turns = ('keep 0, complete_and_claim', 'keep 1 day, complete_and_claim');
 my @floors = ('SELECT 1', 'UPDATE by key');
 
-# rate: jobs a second to have ready, for which a slice that runs dry is redone
+# n jobs a transaction; claims: the variants take jobs, rather than make them
 my @scenarios = (
 	{ name => 'cpu', title => 'One job at a time, 1 client, synchronous_commit = off',
-		clients => 1, n => 1, rate => 8000, async => 1, variants => [@floors, @claims, @turns] },
+		clients => 1, n => 1, claims => 1, async => 1, variants => [@floors, @claims, @turns] },
 	{ name => 'single', title => 'One job at a time, 1 client',
-		clients => 1, n => 1, rate => 4000, variants => [@floors, @claims, @turns] },
+		clients => 1, n => 1, claims => 1, variants => [@floors, @claims, @turns] },
 	{ name => 'single16', title => 'One job at a time, 16 clients',
-		clients => 16, n => 1, rate => 8000, variants => [@floors, @claims, @turns] },
+		clients => 16, n => 1, claims => 1, variants => [@floors, @claims, @turns] },
 	{ name => 'batch10', title => 'Batches of 10, 1 client',
-		clients => 1, n => 10, rate => 15000, variants => [@claims, @turns] },
+		clients => 1, n => 10, claims => 1, variants => [@claims, @turns] },
 	{ name => 'batch10x16', title => 'Batches of 10, 16 clients',
-		clients => 16, n => 10, rate => 25000, variants => [@claims, @turns] },
+		clients => 16, n => 10, claims => 1, variants => [@claims, @turns] },
 	{ name => 'batch100', title => 'Batches of 100, 1 client',
-		clients => 1, n => 100, rate => 50000, variants => [@claims, @turns] },
+		clients => 1, n => 100, claims => 1, variants => [@claims, @turns] },
 	{ name => 'batch100x16', title => 'Batches of 100, 16 clients',
-		clients => 16, n => 100, rate => 50000, variants => [@claims, @turns] },
+		clients => 16, n => 100, claims => 1, variants => [@claims, @turns] },
 	{ name => 'enqueue', title => 'Enqueue, one job a transaction, 1 client',
-		clients => 1, n => 1, rate => 0, variants => ['INSERT, bare table', 'enqueue'] },
+		clients => 1, n => 1, claims => 0, variants => ['INSERT, bare table', 'enqueue'] },
 	{ name => 'enqueue_cpu', title => 'Enqueue, one job a transaction, 1 client, synchronous_commit = off',
-		clients => 1, n => 1, rate => 0, async => 1, variants => ['INSERT, bare table', 'enqueue'] },
+		clients => 1, n => 1, claims => 0, async => 1, variants => ['INSERT, bare table', 'enqueue'] },
 	{ name => 'enqueue_many', title => 'Enqueue, 1,000 jobs a transaction, 1 client',
-		clients => 1, n => 1000, rate => 0, variants => ['COPY, bare table', 'enqueue_many'] },
+		clients => 1, n => 1000, claims => 0, variants => ['COPY, bare table', 'enqueue_many'] },
 );
 
 # Fills the table that a variant takes jobs from; every other is left empty.
@@ -189,47 +191,46 @@ sub wal_position
 	return sql("SELECT pg_current_wal_insert_lsn() - '0/0'");
 }
 
-# Whether the slice did what it says; the number of jobs left to claim.
+# Dies unless the slice did what it says.
 sub check
 {
 	my ($scenario, $variant, $transactions) = @_;
 	my ($n, $clients) = @$scenario{qw(n clients)};
 	my $jobs = $transactions * $n;
 
-	return 1 if grep { $_ eq $variant } @floors;
-	if (!$scenario->{rate})
+	return if grep { $_ eq $variant } @floors;
+	if (!$scenario->{claims})
 	{
 		my $table = $variant =~ /bare/ ? 'bare_jobs' : 'jobs';
 		my $found = sql("SELECT count(*) FROM $table WHERE status = 'pending'");
 		die "$variant: $found jobs enqueued, not $jobs\n" if $found != $jobs;
-		return 1;
+		return;
 	}
 
 	my $table  = $variant =~ /^minimal/ ? 'minimal_jobs' : 'jobs';
 	my $flight = $variant =~ /complete_and_claim/ ? $clients * $n : 0;
-	my ($all, $pending, $processing, $completed) = split /\|/, sql(
-		"SELECT count(*), count(*) FILTER (WHERE status = 'pending'),
-			count(*) FILTER (WHERE status = 'processing'),
+	my ($all, $processing, $completed) = split /\|/, sql(
+		"SELECT count(*), count(*) FILTER (WHERE status = 'processing'),
 			count(*) FILTER (WHERE status = 'completed') FROM $table");
-	return 0 if $pending < $clients * $n;
 	$completed = $scenario->{fill} - $all if $variant =~ /deletes|keep 0/;
 	die "$variant: $completed completed, $processing in flight after $jobs jobs\n"
 	  if $completed != $jobs - $flight || $processing != $flight;
-	return $pending;
 }
 
-# One slice: the figures of a variant, or nothing if it ran out of jobs.
+# One slice of so many transactions, or seconds if that is 0; its figures.
 sub slice
 {
-	my ($scenario, $variant) = @_;
+	my ($scenario, $variant, $transactions) = @_;
 	my ($n, $clients) = @$scenario{qw(n clients)};
 
+	$scenario->{fill} = ($transactions || 10000 * $seconds) * $n + $clients * $n;
 	fill($variant, $scenario->{fill});
 	my $script = write_file('script.sql', $scripts{$variant}->($n));
 	local $ENV{PGOPTIONS} = "-c app.current_tenant=$tenant" .
 	  ($scenario->{async} ? ' -c synchronous_commit=off' : '');
 	my @command = ('pgbench', '-n', '-M', 'prepared', '-c', $clients,
-		'-j', $clients > 1 ? 2 : 1, '-T', $seconds, '-f', $script,
+		'-j', $clients > 1 ? 2 : 1, '-f', $script,
+		$transactions ? ('-t', $transactions / $clients) : ('-T', $seconds),
 		'-D', 'ids={}', '-D', 'tokens={}', '-D', "payload=$payload",
 		'-D', 'payloads={' . join(',', ('"' . $payload =~ s/"/\\"/gr . '"') x $n) . '}');
 
@@ -244,18 +245,14 @@ sub slice
 	$cpu = cpu_ticks() - $cpu;
 	$wal = wal_position() - $wal;
 
-	my ($transactions) = $out =~ /^number of transactions actually processed: (\d+)/m;
+	die "$variant: pgbench failed:\n", do { local (@ARGV, $/) = ("$temp/errors"); <> } if !$ok;
+	my ($done) = $out =~ /^number of transactions actually processed: (\d+)/m;
 	my ($tps) = $out =~ /^tps = ([\d.]+)/m;
-	if (!$ok)
-	{
-		my $errors = do { local (@ARGV, $/) = ("$temp/errors"); <> };
-		return if $scenario->{rate} && $errors =~ /expected one row|malformed array|must not be null|invalid input syntax/;
-		die "$variant: pgbench failed:\n$errors";
-	}
-	return unless check($scenario, $variant, $transactions);
+	check($scenario, $variant, $done);
 
-	my $jobs = $transactions * $n;
+	my $jobs = $done * $n;
 	return {
+		transactions => $done,
 		rate => $tps * $n,
 		cpu => $cpu * 1e6 / sysconf(_SC_CLK_TCK) / $jobs,
 		wal => $wal / $jobs,
@@ -289,18 +286,16 @@ sub run_scenario
 	my ($base) = grep { !/^(SELECT|UPDATE)/ } @variants;
 	my %found;
 
-	$scenario->{fill} = int($scenario->{rate} * $seconds / $scenario->{n} + 1) * $scenario->{n};
+	# whole tens for each client
+	my $measured = slice($scenario, $base, 0)->{transactions};
+	my $step = 10 * $scenario->{clients};
+	my $transactions = int($measured / $step + 1) * $step;
 	foreach my $round (0 .. $rounds - 1)
 	{
 		foreach my $i (0 .. $#variants)
 		{
 			my $variant = $variants[($i + $round) % @variants];
-			my $figures;
-			until ($figures = slice($scenario, $variant))
-			{
-				die "$variant finds no jobs\n" if $scenario->{fill} > 100e6;
-				$scenario->{fill} *= 2;
-			}
+			my $figures = slice($scenario, $variant, $transactions);
 			push @{ $found{$variant} }, $figures;
 			printf STDERR "%s, round %d: %-30s %9s jobs/s %7.1f us %6.0f bytes\n",
 			  $scenario->{name}, $round + 1, $variant,
@@ -308,8 +303,9 @@ sub run_scenario
 		}
 	}
 
-	print "### $scenario->{title}\n\n",
-	  "| | jobs/s | times $base | CPU us/job | times $base | WAL bytes/job |\n",
+	printf "### %s; %s jobs a slice\n\n", $scenario->{title},
+	  with_commas($transactions * $scenario->{n});
+	print	  "| | jobs/s | times $base | CPU us/job | times $base | WAL bytes/job |\n",
 	  "|---|--:|--:|--:|--:|--:|\n";
 	foreach my $variant (@variants)
 	{
@@ -329,7 +325,7 @@ sub run_scenario
 }
 
 my %wanted = map { $_ => 1 } split ' ', $ENV{BENCH_SCENARIOS} // '';
-my @chosen = grep { !%wanted || delete $wanted{$_->{name}} } @scenarios;
+my @chosen = %wanted ? grep { delete $wanted{$_->{name}} } @scenarios : @scenarios;
 die 'no such scenario: ', join(' ', keys %wanted), '; there are: ',
   join(' ', map { $_->{name} } @scenarios), "\n" if %wanted;
 
