@@ -79,11 +79,17 @@ qs_job_insert(QsTable *table, const QsNewJob *job, const pg_uuid_t *id)
 	qs_insert(table);
 }
 
-/* Makes the loaded job, which waits, what is wished for now. */
+/*
+ * Makes the loaded job, which waits, what is wished for now. What it replaces
+ * may have been tried before: that does not count for it.
+ */
 void
 qs_job_replace(QsTable *table, const QsNewJob *job)
 {
 	set_wish(table, job);
+	qs_set(table, QS_JOB_ATTEMPTS, Int32GetDatum(0));
+	qs_set_null(table, QS_JOB_LAST_ERROR);
+	qs_set_null(table, QS_JOB_ERRORS);
 	qs_update(table);
 }
 
