@@ -29,7 +29,9 @@
 #include "executor/executor.h"
 #include "indexes.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "parser/parse_coerce.h"
 #include "rewrite/rewriteHandler.h"
 #include "table.h"
 #include "utils/builtins.h"
@@ -187,6 +189,16 @@ describe_columns(QsTableInfo *info, Relation rel, int set_by_us)
 		{
 			Node	   *value = build_column_default(rel, i + 1);
 
+			/* a null, too, must be allowed by its domain */
+			if (value == NULL && get_typtype(att->atttypid) == TYPTYPE_DOMAIN)
+				value = coerce_to_domain((Node *)
+										 makeConst(att->atttypid, -1,
+												   att->attcollation,
+												   att->attlen, (Datum) 0,
+												   true, att->attbyval),
+										 InvalidOid, -1, att->atttypid,
+										 COERCION_IMPLICIT,
+										 COERCE_IMPLICIT_CAST, -1, false);
 			if (value != NULL)
 				set_expr(info, &info->defaults[i], value, NULL);
 		}
@@ -333,6 +345,13 @@ describe(Relation rel, QsTableKind kind)
 		check_columns(rel, dead_types, QS_DEAD_NCOLUMNS);
 	else
 		check_columns(rel, job_types, QS_JOB_NCOLUMNS);
+
+	/* the writes here are no statements that a rule could rewrite */
+	if (rel->rd_rules != NULL)
+		ereport(ERROR,
+				(errcode(QS_TABLE_UNSUITABLE),
+				 errmsg("table \"%s\" has rules", RelationGetRelationName(rel)),
+				 errhint("Use triggers.")));
 
 	/* under the call's context until all went well */
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "queue_service table",

@@ -12,7 +12,8 @@
  * Everything that a user may have added to the table is honoured: triggers for
  * rows and statements, CHECK and NOT NULL, generated columns, defaults, indexes
  * and constraints of any kind, foreign keys in both directions, another table
- * access method. Triggers with transition tables are refused with an error.
+ * access method. Triggers with transition tables, and rules, are refused with
+ * an error.
  */
 #ifndef QS_TABLE_H
 #define QS_TABLE_H
