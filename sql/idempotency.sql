@@ -93,6 +93,10 @@ SELECT payload, job_type, priority, run_at, max_attempts, group_key, headers FRO
 SELECT payload, job_type, priority, run_at, max_attempts, group_key, headers FROM jobs WHERE tenant_id = :tenant AND idempotency_key = 'o';
 :show queue_enqueue('q', '34', idempotency_key => 'o', on_conflict => 'replace');
 SELECT payload, job_type, priority, run_at > now() - interval '1 minute' AS due_now, max_attempts, group_key, headers FROM jobs WHERE tenant_id = :tenant AND idempotency_key = 'o';
+-- ... that was tried before: the new one has all its attempts
+SELECT f.outcome FROM queue_claim('q') c, queue_fail(c.job_id, c.lease_token, 'of 34', '0') f;
+:show queue_enqueue('q', '34', max_attempts => 2, idempotency_key => 'o', on_conflict => 'replace');
+SELECT attempts, max_attempts, final_attempt, last_error, errors FROM jobs WHERE tenant_id = :tenant AND idempotency_key = 'o';
 -- ... that runs
 SELECT job_id, lease_token FROM queue_claim('q') \gset
 :show queue_enqueue('q', '35', idempotency_key => 'o', on_conflict => 'return');

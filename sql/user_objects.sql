@@ -226,6 +226,12 @@ SELECT queue_claim('q');
 DROP FUNCTION transition() CASCADE;
 SELECT payload FROM queue_claim('q', max_jobs => 10);
 
+-- rules are refused as well
+CREATE RULE rule AS ON UPDATE TO jobs DO ALSO NOTHING;
+SELECT queue_claim('q');
+DROP RULE rule ON jobs;
+SELECT payload FROM queue_claim('q', max_jobs => 10);
+
 -- columns: with a default, NOT NULL, generated, identity, of a domain; set by nobody
 DELETE FROM jobs;
 CREATE DOMAIN small AS integer CHECK (VALUE < 1000);
@@ -250,6 +256,11 @@ ALTER TABLE jobs ADD COLUMN must text NOT NULL DEFAULT 'x';
 ALTER TABLE jobs ALTER COLUMN must DROP DEFAULT;
 SELECT queue_enqueue('q');
 SELECT queue_cancel((SELECT id FROM jobs WHERE status = 'pending' LIMIT 1)) IS NOT NULL AS cancelled;
+ALTER TABLE jobs DROP COLUMN must;
+CREATE DOMAIN obligatory AS text NOT NULL;
+ALTER TABLE jobs ADD COLUMN must obligatory DEFAULT 'x';
+ALTER TABLE jobs ALTER COLUMN must DROP DEFAULT;
+SELECT queue_enqueue('q');
 ALTER TABLE jobs DROP COLUMN must;
 
 -- CHECK constraints: satisfied, and violated without a word of the row
