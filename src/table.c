@@ -565,9 +565,15 @@ see_own_writes(QsJobs *jobs)
 {
 	qs_renew_snapshot();
 	for (int i = 0; i < QS_NTABLES; i++)
-		if (jobs->open[i])
-			jobs->tables[i].cid = jobs->tables[i].estate->es_output_cid =
-				GetCurrentCommandId(true);
+	{
+		QsTable    *table = &jobs->tables[i];
+
+		if (!jobs->open[i])
+			continue;
+		table->cid = GetCurrentCommandId(true);
+		if (table->estate != NULL)	/* it was written, not only read */
+			table->estate->es_output_cid = table->cid;
+	}
 }
 
 /* Puts the row with this id into the table's slot; false if there is none. */
