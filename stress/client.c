@@ -617,6 +617,9 @@ client_complete(Client *client, int first, int count, bool and_claim)
 
 	memcpy(leases, &client->leases[first], count * sizeof(Lease));
 	drop_leases(client, first, count);
+	/* a job that is given twice has lost its lease the second time */
+	if (!and_claim && !client->calm && count < MAX_LEASES && chance(client, 5))
+		leases[count++] = leases[0];
 	for (int i = 0; i < count; i++)
 	{
 		char		id[37];
