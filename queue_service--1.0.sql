@@ -685,6 +685,23 @@ ALTER TABLE @extschema@.queues ENABLE ALWAYS TRIGGER queue_changed;
 COMMENT ON TRIGGER queue_changed ON @extschema@.queues IS
 'A session keeps definitions until this says that they changed.';
 
+CREATE FUNCTION @extschema@._queue_announce()
+RETURNS trigger
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'qs_queue_announce';
+COMMENT ON FUNCTION @extschema@._queue_announce() IS
+'Trigger on jobs and critical_jobs: tells all sessions of a new entry in the ready index. Writes nothing.';
+CREATE TRIGGER queue_announce AFTER INSERT OR UPDATE ON @extschema@.jobs
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_announce();
+ALTER TABLE @extschema@.jobs ENABLE ALWAYS TRIGGER queue_announce;
+COMMENT ON TRIGGER queue_announce ON @extschema@.jobs IS
+'While it is not enabled ALWAYS, claims look at every row in front of them.';
+CREATE TRIGGER queue_announce AFTER INSERT OR UPDATE ON @extschema@.critical_jobs
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_announce();
+ALTER TABLE @extschema@.critical_jobs ENABLE ALWAYS TRIGGER queue_announce;
+COMMENT ON TRIGGER queue_announce ON @extschema@.critical_jobs IS
+'While it is not enabled ALWAYS, claims look at every row in front of them.';
+
 CREATE FUNCTION @extschema@._queue_guard()
 RETURNS trigger
 LANGUAGE c VOLATILE
@@ -1154,6 +1171,26 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
 AS 'MODULE_PATHNAME', 'queue_peek';
 COMMENT ON FUNCTION @extschema@.queue_peek(text, integer) IS
 'The jobs that the next claims would return, in their order, without claiming them.';
+
+CREATE FUNCTION @extschema@.queue_cache(
+	OUT claims bigint,
+	OUT visited_mean double precision,
+	OUT visited_p99 bigint,
+	OUT visited_max bigint,
+	OUT jumps bigint,
+	OUT published bigint,
+	OUT refused bigint,
+	OUT announced bigint,
+	OUT queues bigint,
+	OUT queues_max bigint,
+	OUT evicted bigint,
+	OUT ranges bigint,
+	OUT ranges_max bigint,
+	OUT bytes bigint)
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'queue_cache';
+COMMENT ON FUNCTION @extschema@.queue_cache() IS
+'How flat claims are: index entries visited per claim since the server started (mean, the 99th percentile as the upper end of its class, maximum), and what the range cache does. All 0 without shared_preload_libraries.';
 
 -- operate
 

@@ -14,6 +14,15 @@
 #include "parser/parse_relation.h"
 #include "utils/acl.h"
 
+/* the file of a relation */
+#if PG_VERSION_NUM >= 160000
+#define qs_file_number(rel) ((rel)->rd_locator.relNumber)
+#define qs_file_tablespace(rel) ((rel)->rd_locator.spcOid)
+#else
+#define qs_file_number(rel) ((rel)->rd_node.relNode)
+#define qs_file_tablespace(rel) ((rel)->rd_node.spcNode)
+#endif
+
 /* which indexes an updated row needs new entries in */
 #if PG_VERSION_NUM >= 160000
 typedef TU_UpdateIndexes QsIndexUpdate;

@@ -8,6 +8,7 @@
 #include "enqueue.h"
 #include "fmgr.h"
 #include "queue.h"
+#include "range_cache.h"
 #include "table.h"
 #include "utils/guc.h"
 
@@ -22,5 +23,6 @@ _PG_init(void)
 	qs_queue_init();
 	qs_table_init();
 	qs_enqueue_init();
+	qs_cache_init();
 	MarkGUCPrefixReserved("queue_service");
 }

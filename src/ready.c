@@ -55,6 +55,12 @@ qs_ready_begin(QsReadyScan *ready, QsTable *table, const pg_uuid_t *queue_id)
 {
 	Oid			index = qs_ready_index(table->call->cat, table->kind);
 
+	ready->is_direct = qs_direct_possible(table);
+	if (ready->is_direct)
+	{
+		qs_direct_begin(&ready->direct, table, queue_id);
+		return;
+	}
 	ready->table = table;
 	ready->index = index_open(index, RowExclusiveLock);
 	ready->now = table->call->now;
@@ -124,8 +130,11 @@ try_lock(QsReadyScan *ready)
 bool
 qs_ready_next(QsReadyScan *ready)
 {
-	TupleTableSlot *slot = ready->table->old;
+	TupleTableSlot *slot;
 
+	if (ready->is_direct)
+		return qs_direct_next(&ready->direct);
+	slot = ready->table->old;
 	for (;;)
 	{
 		bool		isnull;
@@ -162,6 +171,11 @@ qs_ready_next(QsReadyScan *ready)
 void
 qs_ready_end(QsReadyScan *ready)
 {
+	if (ready->is_direct)
+	{
+		qs_direct_end(&ready->direct);
+		return;
+	}
 	index_endscan(ready->scan);
 	index_close(ready->index, NoLock);
 	ExecClearTuple(ready->table->old);

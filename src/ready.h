@@ -6,12 +6,13 @@
 #ifndef QS_READY_H
 #define QS_READY_H
 
-#include "access/genam.h"
-#include "access/skey.h"
-#include "table.h"
+#include "ready_direct.h"
 
 typedef struct QsReadyScan
 {
+	bool		is_direct;		/* only direct is in use */
+	QsDirectScan direct;
+
 	QsTable    *table;
 	Relation	index;
 	IndexScanDesc scan;

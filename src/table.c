@@ -20,6 +20,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "announce.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -76,6 +77,7 @@ typedef struct QsTableInfo
 	int			nexprs;			/* of all of these */
 	bool		runs_user_code; /* search_path must be pinned */
 	bool		update_row_triggers;	/* after triggers that an update needs */
+	TransactionId trigger_xmin; /* of the announcing trigger, if it is in order */
 } QsTableInfo;
 
 static QsTableInfo *infos[QS_NTABLES];
@@ -283,6 +285,8 @@ describe_triggers(QsTableInfo *info, Relation rel)
 					 errmsg("trigger \"%s\" of table \"%s\" uses a transition table",
 							trigger->tgname, RelationGetRelationName(rel)),
 					 errhint("Use a trigger for each row.")));
+		if (qs_is_announcing(rel, trigger, &info->trigger_xmin))
+			continue;
 		if (RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_NONE)
 			info->runs_user_code = true;
 		if (may_fire(rel, trigger))
@@ -446,6 +450,13 @@ fire_after_statement(QsTable *table)
 		ExecASUpdateTriggers(table->estate, table->rri, NULL);
 	if (table->statement_triggers[CMD_DELETE])
 		ExecASDeleteTriggers(table->estate, table->rri, NULL);
+}
+
+/* InvalidTransactionId unless every write of the table is announced. */
+TransactionId
+qs_announcing_xmin(const QsTable *table)
+{
+	return table->info->trigger_xmin;
 }
 
 static void
@@ -839,6 +850,7 @@ qs_try_update(QsTable *table)
 	if (update_indexes != QS_NO_INDEXES)
 		recheck = insert_index_entries(table, true,
 									   QS_ONLY_SUMMARIZING(update_indexes));
+	qs_announce_update(table, update_indexes != QS_NO_INDEXES);
 	if (table->info->update_row_triggers || recheck != NIL)
 		ExecARUpdateTriggers(table->estate, table->rri, NULL, NULL, tid, NULL,
 							 table->new, recheck, NULL, false);

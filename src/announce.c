@@ -1,0 +1,166 @@
+/*
+ * announce.c
+ *	  Tells the range cache of entries: see announce.h, and range_cache.h for
+ *	  why that must be.
+ *
+ * Rows that are inserted, and updates by SQL, are announced by a trigger after
+ * the row, whatever inserts them: functions, INSERT, COPY, a subscription. It
+ * must be enabled ALWAYS, else replicas' rows would be missed; while it is not,
+ * or is not there, claims use no ranges. The updates of table.c fire no trigger
+ * of ours and call qs_announce_update() instead.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "announce.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "compat.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(qs_queue_announce);
+
+static TransactionId
+trigger_row_xmin(Oid relid, const char *name)
+{
+	Relation	triggers = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	row;
+	TransactionId xmin = InvalidTransactionId;
+
+	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(relid));
+	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum(name));
+	scan = systable_beginscan(triggers, TriggerRelidNameIndexId, true, NULL,
+							  2, keys);
+	row = systable_getnext(scan);
+	if (HeapTupleIsValid(row))
+		xmin = HeapTupleHeaderGetRawXmin(row->t_data);
+	systable_endscan(scan);
+	table_close(triggers, AccessShareLock);
+	return xmin;
+}
+
+/*
+ * Whether a trigger of the table is the announcing one. If it is in order,
+ * *xmin becomes that of its row in pg_trigger: another one means that it may
+ * have been off meanwhile.
+ */
+bool
+qs_is_announcing(Relation rel, const Trigger *trigger, TransactionId *xmin)
+{
+	char	   *name = get_func_name(trigger->tgfoid);
+
+	if (name == NULL || strcmp(name, "_queue_announce") != 0 ||
+		get_func_namespace(trigger->tgfoid) != RelationGetNamespace(rel))
+		return false;
+	if (trigger->tgenabled == TRIGGER_FIRES_ALWAYS && trigger->tgnattr == 0 &&
+		trigger->tgqual == NULL &&
+		TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_AFTER(trigger->tgtype) &&
+		TRIGGER_FOR_INSERT(trigger->tgtype) && TRIGGER_FOR_UPDATE(trigger->tgtype))
+		*xmin = trigger_row_xmin(RelationGetRelid(rel), trigger->tgname);
+	return true;
+}
+
+/* Where knowledge about the index comes from; false if the cache is not used. */
+bool
+qs_cache_source(const QsTable *table, Relation index, QsCacheSource *source)
+{
+	if (!qs_cache_exists() ||
+		!TransactionIdIsValid(qs_announcing_xmin(table)))
+		return false;
+	memset(source, 0, sizeof(*source));
+	source->tablespace = qs_file_tablespace(index);
+	source->file = qs_file_number(index);
+	source->trigger_xmin = qs_announcing_xmin(table);
+	return true;
+}
+
+void
+qs_cache_key(QsTableKind kind, const pg_uuid_t *queue, QsCacheKey *key)
+{
+	memset(key, 0, sizeof(*key));
+	key->database = MyDatabaseId;
+	key->kind = kind;
+	key->queue = *queue;
+}
+
+static void
+announce(QsTableKind kind, Datum queue, int16 priority, int64 run_at, Datum id,
+		 TransactionId xid)
+{
+	QsCacheKey	key;
+	QsRangeKey	range_key;
+
+	qs_cache_key(kind, DatumGetUUIDP(queue), &key);
+	memset(&range_key, 0, sizeof(range_key));
+	range_key.priority = priority;
+	range_key.run_at = run_at;
+	memcpy(range_key.id, DatumGetUUIDP(id), UUID_LEN);
+	qs_cache_announce(&key, &range_key, xid);
+}
+
+/*
+ * After an update of table.c: announces the row if it is in the ready index,
+ * and has new entries, or may be claimable earlier than it was. A lease moves
+ * only later while it lasts, so a row that is leased is not.
+ */
+void
+qs_announce_update(QsTable *table, bool new_entries)
+{
+	if (!qs_cache_exists() || table->kind == QS_DEAD_LETTER_JOBS ||
+		!qs_is_null(table, QS_JOB_FINISHED_AT) ||
+		DatumGetBool(qs_get(table, QS_JOB_HELD)) ||
+		(!new_entries && qs_text_is(qs_get(table, QS_JOB_STATUS), "processing")))
+		return;
+	announce(table->kind, qs_get(table, QS_JOB_QUEUE_ID),
+			 DatumGetInt16(qs_get(table, QS_JOB_PRIORITY)),
+			 DatumGetTimestampTz(qs_get(table, QS_JOB_RUN_AT)),
+			 qs_get(table, QS_JOB_ID), GetCurrentTransactionId());
+}
+
+/* SQL: _queue_announce(), trigger on jobs and critical_jobs */
+Datum
+qs_queue_announce(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	HeapTuple	row;
+	TupleDesc	desc;
+	bool		isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("%s was not called as a trigger after a row",
+						"_queue_announce()")));
+	if (!qs_cache_exists())
+		return PointerGetDatum(NULL);
+
+	row = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+		trigger->tg_newtuple : trigger->tg_trigtuple;
+	desc = RelationGetDescr(trigger->tg_relation);
+	(void) heap_getattr(row, QS_JOB_FINISHED_AT, desc, &isnull);
+	if (!isnull || DatumGetBool(heap_getattr(row, QS_JOB_HELD, desc, &isnull)))
+		return PointerGetDatum(NULL);
+	announce(strcmp(RelationGetRelationName(trigger->tg_relation), "jobs") == 0 ?
+			 QS_JOBS : QS_CRITICAL_JOBS,
+			 heap_getattr(row, QS_JOB_QUEUE_ID, desc, &isnull),
+			 DatumGetInt16(heap_getattr(row, QS_JOB_PRIORITY, desc, &isnull)),
+			 DatumGetTimestampTz(heap_getattr(row, QS_JOB_RUN_AT, desc, &isnull)),
+			 heap_getattr(row, QS_JOB_ID, desc, &isnull),
+			 GetCurrentTransactionId());
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,630 @@
+/*
+ * ready_direct.c
+ *	  Finds claimable jobs through index and heap: see ready_direct.h.
+ *
+ * What counts is the latest committed state, not a snapshot: an entry whose
+ * row was deleted or moved away by a committed transaction is gone for every
+ * claimer from now on, however old the snapshots are that still see the row.
+ * So each index entry is looked at once, its whole HOT chain is classified as
+ * VACUUM would, and runs of entries that need not be looked at again go into
+ * the range cache (range_cache.h), to be jumped over by the next claims.
+ *
+ * The scan uses SnapshotAny, which makes nbtree keep its pin on the leaf page
+ * that is being read; so VACUUM cannot give a line pointer to another row
+ * while we follow the entry to it.
+ *
+ * Rules for the ranges:
+ *	 An entry is dead only if all members of its chain are, as seen under the
+ *	 lock of the page. A member that goes on at another page has an entry of
+ *	 its own there, which its writer announces.
+ *	 No range has the key of an entry that is not as the range says. Entries of
+ *	 equal keys stand in the order of their places, so the newer version may
+ *	 come first. Therefore a range ends before the key of the entry that ended
+ *	 it, whatever equal ones came before, and begins after it.
+ *	 A range ends at a key that an entry has, or right behind the last one.
+ *
+ * At REPEATABLE READ and above a job must also be visible to the snapshot.
+ * The scan takes no predicate locks; the update of the job does.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/nbtree.h"
+#include "access/xact.h"
+#include "announce.h"
+#include "catalog/pg_am.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "ready_direct.h"
+#include "storage/bufmgr.h"
+#include "storage/procarray.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#define MIN_ENTRIES 8			/* a shorter run is not worth a range */
+#define MIN_STREAK 32			/* dead entries that get a range of their own */
+#define PUBLISH_EVERY 256		/* entries */
+#define MAX_LOOKS 3				/* at a row that changes while it is looked at */
+
+typedef enum EntryState
+{
+	ENTRY_DEAD,					/* for ever */
+	ENTRY_LEASED,				/* until a time */
+	ENTRY_BUSY,					/* while a transaction runs */
+	ENTRY_CLAIMABLE,
+	ENTRY_OTHER					/* nothing that can be said for longer */
+} EntryState;
+
+typedef struct Entry
+{
+	EntryState	state;
+	QsRangeKey	key;
+	TimestampTz until;			/* of a lease */
+	TransactionId xid;			/* that is busy with it */
+	ItemPointerData tid;		/* of the row that is claimable */
+	bool		all_dead;		/* the index may forget the entry */
+} Entry;
+
+/* Whether the table is a heap, its ready index a btree as we made it. */
+bool
+qs_direct_possible(QsTable *table)
+{
+	return table->rel->rd_tableam == GetHeapamTableAmRoutine();
+}
+
+/* Positions the scan at the first entry whose key is not less than from. */
+static void
+descend(QsDirectScan *direct, const QsRangeKey *from)
+{
+	static const struct
+	{
+		AttrNumber	column;
+		StrategyNumber strategy;	/* before nbtree turns it for DESC */
+		RegProcedure compare;
+	}			members[3] = {
+		{2, BTLessEqualStrategyNumber, F_BTINT2CMP},
+		{3, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_CMP},
+		{4, BTGreaterEqualStrategyNumber, F_UUID_CMP}
+	};
+
+	direct->from = *from;
+	for (int i = 0; i < 3; i++)
+		ScanKeyEntryInitialize(&direct->members[i],
+							   SK_ROW_MEMBER | (i == 2 ? SK_ROW_END : 0),
+							   members[i].column, members[i].strategy,
+							   InvalidOid, InvalidOid, members[i].compare,
+							   i == 0 ? Int16GetDatum(from->priority) :
+							   i == 1 ? TimestampTzGetDatum(from->run_at) :
+							   PointerGetDatum(direct->from.id));
+	memset(&direct->keys[1], 0, sizeof(ScanKeyData));
+	direct->keys[1].sk_flags = SK_ROW_HEADER;
+	direct->keys[1].sk_attno = members[0].column;
+	direct->keys[1].sk_strategy = members[0].strategy;
+	direct->keys[1].sk_argument = PointerGetDatum(direct->members);
+	index_rescan(direct->scan, direct->keys, 2, NULL, 0);
+}
+
+static void
+start_run(QsDirectScan *direct, const QsRangeKey *lo)
+{
+	QsRun	   *run = &direct->run;
+
+	run->range.lo = *lo;
+	run->range.kind = QS_RANGE_DEAD;
+	run->range.entries = 0;
+	run->range.until = 0;
+	run->range.xid = 0;
+	run->after_range = false;
+	run->any_live = false;
+	run->streak = 0;
+}
+
+static void
+publish(QsDirectScan *direct)
+{
+	if (direct->nfound > 0)
+		qs_cache_publish(&direct->ticket, direct->found, direct->nfound);
+	direct->nfound = 0;
+	direct->published_at = direct->visited;
+}
+
+/*
+ * Ends the run before hi, and keeps it if it is worth that: if it has some
+ * entries, or closes the gap between two known ranges.
+ */
+static void
+end_run(QsDirectScan *direct, const QsRangeKey *hi, bool before_range)
+{
+	QsRange    *range = &direct->run.range;
+
+	range->hi = *hi;
+	if (range->entries == 0 || qs_key_compare(&range->lo, hi) >= 0 ||
+		direct->nfound == QS_MAX_FOUND)
+		return;
+	if (range->entries >= MIN_ENTRIES ||
+		(before_range && direct->run.after_range))
+		direct->found[direct->nfound++] = *range;
+}
+
+/* Where a run may start that has the key, or else right behind it. */
+static void
+restart_run_at(QsDirectScan *direct, const QsRangeKey *key)
+{
+	QsRangeKey	lo = *key;
+
+	if (direct->run.any_live &&
+		qs_key_compare(&direct->run.last_live, key) == 0)
+		(void) qs_key_next(&lo);
+	start_run(direct, &lo);
+}
+
+static bool
+ends_close(TimestampTz now, TimestampTz a, TimestampTz b)
+{
+	TimestampTz sooner = Min(a, b) - now;
+	TimestampTz later = Max(a, b) - now;
+
+	return later - sooner <= 2 * USECS_PER_SEC || later / 2 <= sooner;
+}
+
+/* Whether an entry that is leased or busy may join the run as it is. */
+static bool
+may_join(QsDirectScan *direct, const Entry *entry)
+{
+	const QsRange *range = &direct->run.range;
+
+	if (range->kind == QS_RANGE_DEAD)
+		return range->entries < MIN_STREAK;
+	if (entry->state == ENTRY_BUSY)
+		return range->kind == QS_RANGE_GUARDED &&
+			(TransactionId) range->xid == entry->xid;
+	return range->kind == QS_RANGE_TIMED &&
+		range->entries < QS_TIMED_ENTRIES &&
+		ends_close(direct->ticket.now, range->until, entry->until);
+}
+
+static void
+join(QsRange *range, const Entry *entry)
+{
+	if (entry->state == ENTRY_LEASED)
+	{
+		range->until = range->kind == QS_RANGE_TIMED ?
+			Min(range->until, entry->until) : entry->until;
+		range->kind = QS_RANGE_TIMED;
+	}
+	else if (entry->state == ENTRY_BUSY)
+	{
+		range->kind = QS_RANGE_GUARDED;
+		range->xid = entry->xid;
+	}
+	range->entries++;
+}
+
+/*
+ * Adds a dead entry. Many in a row are dead for ever, and so get a range of
+ * their own, instead of one that is only for a while.
+ */
+static void
+join_dead(QsDirectScan *direct, const QsRangeKey *key)
+{
+	QsRun	   *run = &direct->run;
+	int			streak;
+
+	run->range.entries++;
+	if (run->range.kind == QS_RANGE_DEAD ||
+		qs_key_compare(&run->last_live, key) == 0)
+		return;
+	if (run->streak++ == 0)
+		run->streak_key = *key;
+	if (run->streak < MIN_STREAK)
+		return;
+	streak = run->streak;
+	run->range.entries -= streak;
+	end_run(direct, &run->streak_key, false);
+	start_run(direct, &run->streak_key);
+	run->range.entries = streak;
+}
+
+/* Adds what was seen of an entry to the run, or ends it there. */
+static void
+note_entry(QsDirectScan *direct, const Entry *entry)
+{
+	QsRun	   *run = &direct->run;
+	QsRangeKey	after = entry->key;
+
+	if (!direct->cached)
+		return;
+	switch (entry->state)
+	{
+		case ENTRY_DEAD:
+			join_dead(direct, &entry->key);
+			break;
+
+		case ENTRY_LEASED:
+		case ENTRY_BUSY:
+			if (!may_join(direct, entry))
+			{
+				end_run(direct, &entry->key, false);
+				restart_run_at(direct, &entry->key);
+			}
+			if (qs_key_compare(&run->range.lo, &entry->key) <= 0)
+				join(&run->range, entry);
+			run->any_live = true;
+			run->last_live = entry->key;
+			run->streak = 0;
+			break;
+
+		default:
+			end_run(direct, &entry->key, false);
+			(void) qs_key_next(&after);
+			start_run(direct, &after);
+			break;
+	}
+	run->last = entry->key;
+}
+
+/*
+ * Moves the scan to the first entry from a key on that is not known to be
+ * unclaimable.
+ */
+static void
+move_to(QsDirectScan *direct, const QsRangeKey *key)
+{
+	QsRangeKey	from = *key;
+	bool		jumped = direct->cached &&
+	qs_cache_jump(&direct->ticket, &from, &direct->next_lo, &direct->has_next);
+
+	descend(direct, &from);
+	start_run(direct, &from);
+	direct->run.after_range = jumped;
+}
+
+/*
+ * In a long scan, publishes what was found so far. What is published must have
+ * been looked at after the registration, which is renewed with it; so the scan
+ * reads anew from key on, from the index as well.
+ */
+static bool
+publish_midway(QsDirectScan *direct, const QsRangeKey *key)
+{
+	if (!direct->cached ||
+		qs_key_compare(&direct->run.range.lo, key) >= 0 ||
+		(direct->nfound < QS_MAX_FOUND - 1 &&
+		 direct->visited - direct->published_at < PUBLISH_EVERY))
+		return false;
+	end_run(direct, key, false);
+	publish(direct);
+	move_to(direct, key);
+	return true;
+}
+
+/* Jumps over the known range that key is in; false if it is in none. */
+static bool
+jump_over(QsDirectScan *direct, const QsRangeKey *key)
+{
+	QsRangeKey	from = *key;
+
+	if (!direct->has_next || qs_key_compare(&direct->next_lo, key) > 0 ||
+		!qs_cache_jump(&direct->ticket, &from, &direct->next_lo, &direct->has_next))
+		return false;
+	end_run(direct, key, true);
+	descend(direct, &from);
+	start_run(direct, &from);
+	direct->run.after_range = true;
+	return true;
+}
+
+static void
+entry_key(QsDirectScan *direct, QsRangeKey *key)
+{
+	IndexTuple	tuple = direct->scan->xs_itup;
+	TupleDesc	desc = direct->scan->xs_itupdesc;
+	bool		isnull;
+
+	key->priority = DatumGetInt16(index_getattr(tuple, 2, desc, &isnull));
+	key->run_at = DatumGetTimestampTz(index_getattr(tuple, 3, desc, &isnull));
+	memcpy(key->id, DatumGetUUIDP(index_getattr(tuple, 4, desc, &isnull)),
+		   UUID_LEN);
+}
+
+/* What a row is that is the latest committed one, or our own. */
+static void
+classify_row(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
+{
+	TupleDesc	desc = RelationGetDescr(direct->table->rel);
+	bool		isnull;
+	Datum		status = heap_getattr(tuple, QS_JOB_STATUS, desc, &isnull);
+	Datum		until;
+
+	entry->tid = tuple->t_self;
+	entry->state = ENTRY_CLAIMABLE;
+	if (qs_text_is(status, "pending"))
+		return;
+	if (!qs_text_is(status, "processing"))
+	{
+		/* finished in a way that left it in the index: a row of no use */
+		entry->state = ENTRY_OTHER;
+		return;
+	}
+	until = heap_getattr(tuple, QS_JOB_LEASED_UNTIL, desc, &isnull);
+	entry->until = DatumGetTimestampTz(until);
+	if (entry->until > direct->table->call->now)
+		entry->state = ENTRY_LEASED;
+}
+
+static bool
+is_own(TransactionId xid)
+{
+	return TransactionIdIsCurrentTransactionId(xid);
+}
+
+/*
+ * Looks at one member of a chain; true if the ones after it are to be looked
+ * at as well. The page is locked.
+ */
+static bool
+classify_member(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
+{
+	TransactionId dead_after;
+
+	switch (HeapTupleSatisfiesVacuumHorizon(tuple, direct->buffer, &dead_after))
+	{
+		case HEAPTUPLE_DEAD:
+			return true;
+		case HEAPTUPLE_RECENTLY_DEAD:
+			if (!GlobalVisTestIsRemovableXid(direct->horizon, dead_after))
+				entry->all_dead = false;
+			return true;
+		case HEAPTUPLE_LIVE:
+			entry->all_dead = false;
+			classify_row(direct, tuple, entry);
+			return false;
+		case HEAPTUPLE_INSERT_IN_PROGRESS:
+			entry->all_dead = false;
+			entry->xid = HeapTupleHeaderGetXmin(tuple->t_data);
+			if (is_own(entry->xid))
+			{
+				classify_row(direct, tuple, entry);
+				/* our own lease ends if we roll back */
+				if (entry->state == ENTRY_LEASED)
+					entry->state = ENTRY_BUSY;
+				return false;
+			}
+			entry->state = ENTRY_BUSY;
+			return true;
+		case HEAPTUPLE_DELETE_IN_PROGRESS:
+			entry->all_dead = false;
+			entry->state = ENTRY_BUSY;
+			entry->xid = HeapTupleHeaderGetUpdateXid(tuple->t_data);
+			return true;
+	}
+	return true;				/* keep compiler quiet */
+}
+
+/* Classifies all members of the HOT chain that the entry leads to. */
+static void
+classify_chain(QsDirectScan *direct, ItemPointer tid, Entry *entry)
+{
+	Relation	rel = direct->table->rel;
+	BlockNumber block = ItemPointerGetBlockNumber(tid);
+	OffsetNumber offset = ItemPointerGetOffsetNumber(tid);
+	TransactionId previous_xmax = InvalidTransactionId;
+	bool		at_start = true;
+	Page		page;
+
+	if (!BufferIsValid(direct->buffer) ||
+		BufferGetBlockNumber(direct->buffer) != block)
+	{
+		direct->buffer = ReleaseAndReadBuffer(direct->buffer, rel, block);
+		heap_page_prune_opt(rel, direct->buffer);
+	}
+	LockBuffer(direct->buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(direct->buffer);
+	entry->state = ENTRY_DEAD;
+	entry->all_dead = true;
+
+	for (;;)
+	{
+		ItemId		item;
+		HeapTupleData tuple;
+
+		if (offset < FirstOffsetNumber || offset > PageGetMaxOffsetNumber(page))
+			break;
+		item = PageGetItemId(page, offset);
+		if (!ItemIdIsNormal(item))
+		{
+			if (!ItemIdIsRedirected(item) || !at_start)
+				break;
+			offset = ItemIdGetRedirect(item);
+			at_start = false;
+			continue;
+		}
+
+		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		tuple.t_len = ItemIdGetLength(item);
+		tuple.t_tableOid = RelationGetRelid(rel);
+		ItemPointerSet(&tuple.t_self, block, offset);
+		if (at_start && HeapTupleIsHeapOnly(&tuple))
+			break;
+		if (TransactionIdIsValid(previous_xmax) &&
+			!TransactionIdEquals(previous_xmax,
+								 HeapTupleHeaderGetXmin(tuple.t_data)))
+			break;
+		if (!classify_member(direct, &tuple, entry) ||
+			!HeapTupleIsHotUpdated(&tuple))
+			break;
+		offset = ItemPointerGetOffsetNumber(&tuple.t_data->t_ctid);
+		previous_xmax = HeapTupleHeaderGetUpdateXid(tuple.t_data);
+		at_start = false;
+	}
+	LockBuffer(direct->buffer, BUFFER_LOCK_UNLOCK);
+}
+
+/* Whether the snapshot sees the row, which only matters if it lasts. */
+static bool
+is_visible(QsDirectScan *direct, const Entry *entry)
+{
+	HeapTupleData tuple;
+	ItemId		item;
+	Page		page;
+	bool		visible;
+
+	if (!IsolationUsesXactSnapshot())
+		return true;
+	LockBuffer(direct->buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(direct->buffer);
+	item = PageGetItemId(page, ItemPointerGetOffsetNumber(&entry->tid));
+	tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+	tuple.t_len = ItemIdGetLength(item);
+	tuple.t_tableOid = RelationGetRelid(direct->table->rel);
+	tuple.t_self = entry->tid;
+	visible = ItemIdIsNormal(item) &&
+		HeapTupleSatisfiesVisibility(&tuple, GetActiveSnapshot(), direct->buffer);
+	LockBuffer(direct->buffer, BUFFER_LOCK_UNLOCK);
+	return visible;
+}
+
+/*
+ * Looks at the row that an entry leads to, and locks it if it is claimable.
+ * What changes between the look and the lock is looked at again.
+ */
+static void
+look_at(QsDirectScan *direct, ItemPointer tid, Entry *entry)
+{
+	QsTable    *table = direct->table;
+
+	for (int looks = 0; looks < MAX_LOOKS; looks++)
+	{
+		TM_FailureData tmfd;
+		TM_Result	result;
+
+		classify_chain(direct, tid, entry);
+		if (entry->state != ENTRY_CLAIMABLE)
+			return;
+		if (!is_visible(direct, entry))
+			break;
+		result = table_tuple_lock(table->rel, &entry->tid, GetActiveSnapshot(),
+								  table->old, table->cid,
+								  LockTupleNoKeyExclusive, LockWaitSkip, 0,
+								  &tmfd);
+		if (result == TM_Ok)
+			return;
+		if (result != TM_Updated && result != TM_Deleted)
+			break;
+		if (IsolationUsesXactSnapshot())
+			qs_serialization_failure();
+	}
+	entry->state = ENTRY_OTHER;
+}
+
+/* Begins a scan over a queue's rows of a heap that is open for writing. */
+void
+qs_direct_begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id)
+{
+	QsRangeKey	first;
+	QsCacheKey	key;
+	QsCacheSource source;
+
+	direct->table = table;
+	direct->index = index_open(table->call->cat->ready_index[table->kind],
+							   RowExclusiveLock);
+	direct->horizon = GlobalVisTestFor(table->rel);
+	direct->buffer = InvalidBuffer;
+	direct->visited = 0;
+	direct->published_at = 0;
+	direct->nfound = 0;
+	direct->has_next = false;
+	direct->cached = qs_cache_source(table, direct->index, &source);
+	if (direct->cached)
+	{
+		qs_cache_key(table->kind, queue_id, &key);
+		qs_cache_register(&key, &source, table->call->now, &direct->ticket);
+	}
+
+	/* after the registration: whatever was announced before it is seen */
+	direct->scan = qs_index_beginscan(table->rel, direct->index, SnapshotAny, 2);
+	direct->scan->xs_want_itup = true;
+	ScanKeyInit(&direct->keys[0], 1, BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(queue_id));
+	qs_key_first_of_level(&first, PG_INT16_MAX);
+	move_to(direct, &first);
+}
+
+/* Goes on to the next level if there is one. */
+static bool
+next_level(QsDirectScan *direct, const QsRangeKey *key)
+{
+	QsRangeKey	first;
+
+	if (key->priority == PG_INT16_MIN)
+		return false;
+	end_run(direct, key, false);
+	qs_key_first_of_level(&first, key->priority - 1);
+	move_to(direct, &first);
+	return true;
+}
+
+/*
+ * Finds the next claimable row, locks it and loads its columns. False if there
+ * is none left. The caller writes the row before it asks for the next.
+ */
+bool
+qs_direct_next(QsDirectScan *direct)
+{
+	for (;;)
+	{
+		ItemPointer tid;
+		Entry		entry;
+
+		CHECK_FOR_INTERRUPTS();
+		tid = index_getnext_tid(direct->scan, ForwardScanDirection);
+		if (tid == NULL)
+		{
+			QsRangeKey	end = direct->run.last;
+
+			if (direct->run.range.entries > 0)
+			{
+				(void) qs_key_next(&end);
+				end_run(direct, &end, false);
+			}
+			start_run(direct, &end);
+			return false;
+		}
+		memset(&entry, 0, sizeof(entry));
+		entry_key(direct, &entry.key);
+		if (publish_midway(direct, &entry.key) ||
+			jump_over(direct, &entry.key))
+			continue;
+		direct->visited++;
+		if (entry.key.run_at > direct->table->call->now)
+		{
+			if (next_level(direct, &entry.key))
+				continue;
+			return false;
+		}
+		look_at(direct, tid, &entry);
+		direct->scan->kill_prior_tuple = entry.state == ENTRY_DEAD &&
+			entry.all_dead && !direct->scan->xactStartedInRecovery;
+		note_entry(direct, &entry);
+		if (entry.state == ENTRY_CLAIMABLE)
+		{
+			qs_load(direct->table);
+			return true;
+		}
+	}
+}
+
+/* Ends the scan, publishes what it found out, and counts it. */
+void
+qs_direct_end(QsDirectScan *direct)
+{
+	index_endscan(direct->scan);
+	index_close(direct->index, NoLock);
+	if (BufferIsValid(direct->buffer))
+		ReleaseBuffer(direct->buffer);
+	if (direct->cached)
+		publish(direct);
+	if (qs_cache_exists())
+		qs_cache_count_claim(direct->visited);
+}

@@ -1,0 +1,56 @@
+/*
+ * ready_direct.h
+ *	  Finds claimable jobs of a queue through its ready index and the heap.
+ */
+#ifndef QS_READY_DIRECT_H
+#define QS_READY_DIRECT_H
+
+#include "access/genam.h"
+#include "access/skey.h"
+#include "range_cache.h"
+#include "table.h"
+#include "utils/snapmgr.h"
+
+#define QS_MAX_FOUND 8			/* ranges that are published together */
+
+/* A run of entries that are not claimable for one reason. */
+typedef struct QsRun
+{
+	QsRange		range;			/* hi is set when the run ends */
+	bool		after_range;	/* it starts where a known range ends */
+	bool		any_live;		/* last_live is set */
+	QsRangeKey	last_live;		/* key of the last entry that was not dead */
+	QsRangeKey	last;			/* key of the last entry */
+	int			streak;			/* dead entries at the end of the run */
+	QsRangeKey	streak_key;		/* key of the first of them */
+} QsRun;
+
+typedef struct QsDirectScan
+{
+	QsTable    *table;
+	Relation	index;
+	IndexScanDesc scan;
+	ScanKeyData keys[2];		/* queue_id =, (priority, run_at, id) >= */
+	ScanKeyData members[3];		/* of the second */
+	QsRangeKey	from;			/* their values */
+	GlobalVisState *horizon;
+	Buffer		buffer;			/* heap page that is pinned */
+	uint64		visited;		/* index entries */
+
+	bool		cached;			/* the cache is used; ticket is set */
+	QsCacheTicket ticket;
+	QsRangeKey	next_lo;		/* where the next known range begins */
+	bool		has_next;
+	QsRun		run;
+	QsRange		found[QS_MAX_FOUND];
+	int			nfound;
+	uint64		published_at;	/* visited, when ranges were published last */
+} QsDirectScan;
+
+extern bool qs_direct_possible(QsTable *table);
+extern void qs_direct_begin(QsDirectScan *direct, QsTable *table,
+							const pg_uuid_t *queue_id);
+extern bool qs_direct_next(QsDirectScan *direct);
+extern void qs_direct_end(QsDirectScan *direct);
+
+#endif							/* QS_READY_DIRECT_H */
