@@ -21,6 +21,7 @@ typedef struct QsCall
 {
 	const QsCatalog *cat;
 	TimestampTz now;			/* the clock, once a call */
+	uint64		visited;		/* entries of ready indexes that it looked at */
 	bool		has_tenant;		/* false: the call serves all tenants */
 	pg_uuid_t	tenant;
 

@@ -11,6 +11,7 @@
 #include "args.h"
 #include "catalog/pg_type.h"
 #include "claim.h"
+#include "claim_only.h"
 #include "miscadmin.h"
 #include "ready.h"
 #include "result.h"
@@ -205,13 +206,15 @@ qs_claim(QsJobs *jobs, const QsClaimRequest *request, FunctionCallInfo fcinfo,
 {
 	QsQueue		queue;
 
-	if (!jobs->call->has_tenant)
+	if (jobs->call->has_tenant)
 	{
-		claim_all_tenants(jobs, request, fcinfo, kind);
-		return;
+		qs_queue_by_name(jobs->call, request->queue, &queue);
+		claim_queue(jobs, &queue, request->max_jobs, request, fcinfo, kind);
 	}
-	qs_queue_by_name(jobs->call, request->queue, &queue);
-	claim_queue(jobs, &queue, request->max_jobs, request, fcinfo, kind);
+	else
+		claim_all_tenants(jobs, request, fcinfo, kind);
+	if (qs_cache_exists())
+		qs_cache_count_claim(jobs->call->visited);
 }
 
 /* SQL: queue_claim(queue, worker, max_jobs, lease) */
@@ -222,6 +225,7 @@ queue_claim(PG_FUNCTION_ARGS)
 	QsCall		call;
 	QsJobs		jobs;
 
+	qs_claim_only_begin();
 	qs_begin(&call, fcinfo, "queue_claim()", QS_ANY_TENANT);
 	qs_claim_arguments(fcinfo, 0, 1, 2, 3, &request);
 	qs_begin_rows(fcinfo);
@@ -229,5 +233,6 @@ queue_claim(PG_FUNCTION_ARGS)
 	qs_claim(&jobs, &request, fcinfo, NULL);
 	qs_jobs_end(&jobs);
 	qs_end(&call);
+	qs_claim_only_end(qs_runs_user_code(&jobs));
 	return (Datum) 0;
 }

@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "catalog.h"
+#include "claim_only.h"
 #include "enqueue.h"
 #include "fmgr.h"
 #include "queue.h"
@@ -24,5 +25,6 @@ _PG_init(void)
 	qs_table_init();
 	qs_enqueue_init();
 	qs_cache_init();
+	qs_claim_only_init();
 	MarkGUCPrefixReserved("queue_service");
 }

@@ -527,7 +527,7 @@ qs_direct_begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id)
 	QsCacheSource source;
 
 	direct->table = table;
-	direct->index = index_open(table->call->cat->ready_index[table->kind],
+	direct->index = index_open(qs_ready_index(table->call->cat, table->kind),
 							   RowExclusiveLock);
 	direct->horizon = GlobalVisTestFor(table->rel);
 	direct->buffer = InvalidBuffer;
@@ -615,7 +615,7 @@ qs_direct_next(QsDirectScan *direct)
 	}
 }
 
-/* Ends the scan, publishes what it found out, and counts it. */
+/* Ends the scan, and publishes what it found out. */
 void
 qs_direct_end(QsDirectScan *direct)
 {
@@ -625,6 +625,5 @@ qs_direct_end(QsDirectScan *direct)
 		ReleaseBuffer(direct->buffer);
 	if (direct->cached)
 		publish(direct);
-	if (qs_cache_exists())
-		qs_cache_count_claim(direct->visited);
+	direct->table->call->visited += direct->visited;
 }

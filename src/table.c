@@ -452,6 +452,16 @@ fire_after_statement(QsTable *table)
 		ExecASDeleteTriggers(table->estate, table->rri, NULL);
 }
 
+/* Whether a write of this call may have run something of a user's. */
+bool
+qs_runs_user_code(const QsJobs *jobs)
+{
+	for (int i = 0; i < QS_NTABLES; i++)
+		if (jobs->open[i] && jobs->tables[i].info->runs_user_code)
+			return true;
+	return false;
+}
+
 /* InvalidTransactionId unless every write of the table is announced. */
 TransactionId
 qs_announcing_xmin(const QsTable *table)

@@ -63,6 +63,7 @@ extern void qs_table_init(void);
 extern void qs_jobs_begin(QsJobs *jobs, QsCall *call);
 extern QsTable *qs_jobs_table(QsJobs *jobs, QsTableKind kind);
 extern void qs_jobs_end(QsJobs *jobs);
+extern bool qs_runs_user_code(const QsJobs *jobs);
 extern TransactionId qs_announcing_xmin(const QsTable *table);
 
 extern void qs_serialization_failure(void) pg_attribute_noreturn();
