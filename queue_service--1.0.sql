@@ -1079,6 +1079,12 @@ AS 'MODULE_PATHNAME', 'queue_release';
 COMMENT ON FUNCTION @extschema@.queue_release(uuid, bigint, boolean) IS
 'Gives a job back, claimable at once and at its old place; the attempt does not count. Outcome released, cancelled or lost.';
 
+CREATE PROCEDURE @extschema@.queue_wait(queue text, timeout interval DEFAULT '30 seconds')
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'queue_wait';
+COMMENT ON PROCEDURE @extschema@.queue_wait(text, interval) IS
+'Returns when the queue may have claimable work, at the latest after timeout. Waits without a snapshot, and ends no transaction. To be called by CALL at READ COMMITTED, before the transaction writes.';
+
 -- repair
 
 CREATE FUNCTION @extschema@.queue_cancel(job_id uuid, OUT job_id uuid, OUT outcome text)
@@ -1212,7 +1218,7 @@ DECLARE
 		'queue_job', 'queue_cancel'];
 	worker constant text[] := ARRAY['queue_claim', 'queue_complete', 'queue_complete_many',
 		'queue_complete_and_claim', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many',
-		'queue_snooze', 'queue_release'];
+		'queue_snooze', 'queue_release', 'queue_wait'];
 	admin constant text[] := producer || worker || ARRAY['queue_create', 'queue_set', 'queue_drop',
 		'queue_pause', 'queue_resume', 'queue_purge', 'queue_retry', 'queue_redrive', 'queue_peek'];
 	insertable constant text := 'INSERT (tenant_id, queue_id, job_type, payload, priority, run_at, max_attempts, group_key) ON TABLE @extschema@.jobs';
@@ -1248,7 +1254,7 @@ BEGIN
 	END IF;
 	RETURN QUERY
 		SELECT format(CASE WHEN revoke THEN 'REVOKE %s FROM %I' ELSE 'GRANT %s TO %I' END, o.object, role)
-		FROM (SELECT 'EXECUTE ON FUNCTION ' || p.oid::regprocedure::text
+		FROM (SELECT 'EXECUTE ON ROUTINE ' || p.oid::regprocedure::text
 			FROM pg_proc p
 			WHERE p.pronamespace = '@extschema@'::regnamespace
 			AND (p.proname = ANY (functions) OR all_tenants AND p.proname = '_queue_all_tenants')
@@ -1488,7 +1494,7 @@ BEGIN
 		WHERE d.classid = 'pg_catalog.pg_proc'::regclass
 		AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e'
 	LOOP
-		EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
+		EXECUTE format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', f);
 	END LOOP;
 END
 $do$;

@@ -26,6 +26,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "waiters.h"
 
 PG_FUNCTION_INFO_V1(qs_queue_announce);
 
@@ -109,6 +110,7 @@ announce(QsTableKind kind, Datum queue, int16 priority, int64 run_at, Datum id,
 	range_key.run_at = run_at;
 	memcpy(range_key.id, DatumGetUUIDP(id), UUID_LEN);
 	qs_cache_announce(&key, &range_key, xid);
+	qs_note_work(&key.queue);
 }
 
 /*

@@ -11,8 +11,18 @@
 #include "catalog/pg_proc.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "parser/parse_relation.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
+
+/* A number for each backend that can be, from 0. */
+#if PG_VERSION_NUM >= 170000
+#define qs_my_backend_slot() MyProcNumber
+#else
+#define qs_my_backend_slot() (MyProc->pgprocno)
+#endif
+#define qs_backend_slots() (MaxBackends + NUM_AUXILIARY_PROCS)
 
 /* the file of a relation */
 #if PG_VERSION_NUM >= 160000

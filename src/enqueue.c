@@ -19,6 +19,7 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 #include "uuid7.h"
+#include "waiters.h"
 
 #define CRITICAL_MAX_ATTEMPTS 5
 
@@ -77,6 +78,7 @@ qs_job_insert(QsTable *table, const QsNewJob *job, const pg_uuid_t *id)
 	set_or_null(table, QS_JOB_IDEMPOTENCY_KEY, job->idempotency_key);
 	set_wish(table, job);
 	qs_insert(table);
+	qs_note_work_name(job->queue.name);
 }
 
 /*

@@ -28,6 +28,7 @@
 #define QS_LEASE_LOST			MAKE_SQLSTATE('Q', 'S', '0', '3', '0')
 #define QS_KEY_TAKEN			MAKE_SQLSTATE('Q', 'S', '0', '3', '1')
 #define QS_QUEUE_NOT_EMPTY		MAKE_SQLSTATE('Q', 'S', '0', '3', '2')
+#define QS_CANNOT_WAIT			MAKE_SQLSTATE('Q', 'S', '0', '3', '3')
 
 /* the tables are not as the extension needs them */
 #define QS_TABLE_UNSUITABLE		MAKE_SQLSTATE('Q', 'S', '0', '4', '0')

@@ -13,17 +13,23 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "args.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "errors.h"
 #include "queue.h"
-#include "statement.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define MAX_CACHED 10000
@@ -45,18 +51,39 @@ static HTAB *by_name = NULL;
 static Oid	cached_relid = InvalidOid;
 static bool cache_stale = true;
 
-#define DEFINITION "id, tenant_id, name, paused, dead_letters, " \
-	"keep_completed > '0', max_attempts, coalesce(max_payload, 0), " \
-	"default_lease, backoff_base, backoff_max, backoff_factor, backoff_jitter"
+/* the columns that are read, and their numbers */
+enum Column
+{
+	COLUMN_ID,
+	COLUMN_TENANT_ID,
+	COLUMN_NAME,
+	COLUMN_PAUSED,
+	COLUMN_DEAD_LETTERS,
+	COLUMN_KEEP_COMPLETED,
+	COLUMN_MAX_ATTEMPTS,
+	COLUMN_MAX_PAYLOAD,
+	COLUMN_DEFAULT_LEASE,
+	COLUMN_BACKOFF_BASE,
+	COLUMN_BACKOFF_MAX,
+	COLUMN_BACKOFF_FACTOR,
+	COLUMN_BACKOFF_JITTER,
+	NCOLUMNS
+};
 
-static QsStatement select_by_name = {
-	.sql = "SELECT " DEFINITION " FROM @queues WHERE tenant_id = $1 AND name = $2",
-	.nargs = 2, .argtypes = {UUIDOID, TEXTOID}
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			columns[NCOLUMNS] = {
+	{"id", UUIDOID}, {"tenant_id", UUIDOID}, {"name", TEXTOID},
+	{"paused", BOOLOID}, {"dead_letters", BOOLOID},
+	{"keep_completed", INTERVALOID}, {"max_attempts", INT4OID},
+	{"max_payload", INT4OID}, {"default_lease", INTERVALOID},
+	{"backoff_base", INTERVALOID}, {"backoff_max", INTERVALOID},
+	{"backoff_factor", FLOAT8OID}, {"backoff_jitter", FLOAT8OID}
 };
-static QsStatement select_by_id = {
-	.sql = "SELECT " DEFINITION " FROM @queues WHERE id = $1",
-	.nargs = 1, .argtypes = {UUIDOID}
-};
+
+static AttrNumber numbers[NCOLUMNS];
 
 PG_FUNCTION_INFO_V1(qs_queue_changed);
 
@@ -113,54 +140,111 @@ make_name_key(NameKey *key, const pg_uuid_t *tenant, const char *name)
 	memcpy(key->name, name, strnlen(name, QS_NAME_BYTES));
 }
 
-static int64
-microseconds(Datum interval)
+static void
+find_columns(Oid relid)
 {
-	return qs_interval_microseconds(DatumGetIntervalP(interval));
+	for (int i = 0; i < NCOLUMNS; i++)
+	{
+		numbers[i] = get_attnum(relid, columns[i].name);
+		if (numbers[i] == InvalidAttrNumber ||
+			get_atttype(relid, numbers[i]) != columns[i].type)
+			ereport(ERROR,
+					(errcode(QS_TABLE_UNSUITABLE),
+					 errmsg("column \"%s\" of table \"queues\" is not as queue_service made it",
+							columns[i].name)));
+	}
 }
 
-/* Reads the row that a statement finds, and keeps it. False if there is none. */
-static bool
-load(QsCall *call, QsStatement *statement, Datum *args, QsQueue *queue)
+static Datum
+get(Relation rel, HeapTuple row, enum Column column, bool *isnull)
 {
+	return heap_getattr(row, numbers[column], RelationGetDescr(rel), isnull);
+}
+
+static int64
+get_microseconds(Relation rel, HeapTuple row, enum Column column)
+{
+	bool		isnull;
+
+	return qs_interval_microseconds(DatumGetIntervalP(get(rel, row, column, &isnull)));
+}
+
+static void
+read_definition(Relation rel, HeapTuple row, QsQueue *queue)
+{
+	bool		isnull;
+	Datum		max_payload;
+
+	memset(queue, 0, sizeof(*queue));
+	queue->id = *DatumGetUUIDP(get(rel, row, COLUMN_ID, &isnull));
+	queue->tenant = *DatumGetUUIDP(get(rel, row, COLUMN_TENANT_ID, &isnull));
+	strlcpy(queue->name, TextDatumGetCString(get(rel, row, COLUMN_NAME, &isnull)),
+			sizeof(queue->name));
+	queue->paused = DatumGetBool(get(rel, row, COLUMN_PAUSED, &isnull));
+	queue->dead_letters = DatumGetBool(get(rel, row, COLUMN_DEAD_LETTERS, &isnull));
+	queue->keeps_completed = get_microseconds(rel, row, COLUMN_KEEP_COMPLETED) > 0;
+	queue->max_attempts = DatumGetInt32(get(rel, row, COLUMN_MAX_ATTEMPTS, &isnull));
+	max_payload = get(rel, row, COLUMN_MAX_PAYLOAD, &isnull);
+	queue->max_payload = isnull ? 0 : DatumGetInt32(max_payload);
+	queue->default_lease =
+		*DatumGetIntervalP(get(rel, row, COLUMN_DEFAULT_LEASE, &isnull));
+	queue->backoff_base = get_microseconds(rel, row, COLUMN_BACKOFF_BASE);
+	queue->backoff_max = get_microseconds(rel, row, COLUMN_BACKOFF_MAX);
+	queue->backoff_factor = DatumGetFloat8(get(rel, row, COLUMN_BACKOFF_FACTOR, &isnull));
+	queue->backoff_jitter = DatumGetFloat8(get(rel, row, COLUMN_BACKOFF_JITTER, &isnull));
+}
+
+static void
+keep(const QsQueue *queue)
+{
+	NameKey		key;
+	NameEntry  *entry;
+
+	*(QsQueue *) hash_search(by_id, &queue->id, HASH_ENTER, NULL) = *queue;
+	make_name_key(&key, &queue->tenant, queue->name);
+	entry = hash_search(by_name, &key, HASH_ENTER, NULL);
+	entry->id = queue->id;
+}
+
+/*
+ * Reads the row of queues that the keys find, by columns of the table, and
+ * keeps it. False if there is none. No lock stays, as none does of a catalog.
+ */
+static bool
+load(QsCall *call, const char *index_name, int nkeys, ScanKey keys,
+	 QsQueue *queue)
+{
+	Relation	rel = table_open(call->cat->queues, AccessShareLock);
+	Oid			index = get_relname_relid(index_name, call->cat->schema);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SysScanDesc scan;
+	HeapTuple	row;
 	bool		found;
 
-	qs_connect();
-	found = qs_read_latest(statement, call, args, 1) == 1;
+	find_columns(call->cat->queues);
+	scan = systable_beginscan(rel, index, OidIsValid(index), snapshot,
+							  nkeys, keys);
+	row = systable_getnext(scan);
+	found = HeapTupleIsValid(row);
 	if (found)
-	{
-		bool		isnull;
-
-		memset(queue, 0, sizeof(*queue));
-		queue->id = *DatumGetUUIDP(qs_result(0, 1, &isnull));
-		queue->tenant = *DatumGetUUIDP(qs_result(0, 2, &isnull));
-		strlcpy(queue->name, TextDatumGetCString(qs_result(0, 3, &isnull)),
-				sizeof(queue->name));
-		queue->paused = DatumGetBool(qs_result(0, 4, &isnull));
-		queue->dead_letters = DatumGetBool(qs_result(0, 5, &isnull));
-		queue->keeps_completed = DatumGetBool(qs_result(0, 6, &isnull));
-		queue->max_attempts = DatumGetInt32(qs_result(0, 7, &isnull));
-		queue->max_payload = DatumGetInt32(qs_result(0, 8, &isnull));
-		queue->default_lease = *DatumGetIntervalP(qs_result(0, 9, &isnull));
-		queue->backoff_base = microseconds(qs_result(0, 10, &isnull));
-		queue->backoff_max = microseconds(qs_result(0, 11, &isnull));
-		queue->backoff_factor = DatumGetFloat8(qs_result(0, 12, &isnull));
-		queue->backoff_jitter = DatumGetFloat8(qs_result(0, 13, &isnull));
-	}
-	SPI_finish();
+		read_definition(rel, row, queue);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
 
 	/* what was invalidated while it was read is used, but not kept */
 	if (found && !cache_stale)
-	{
-		NameKey		key;
-		NameEntry  *entry;
-
-		*(QsQueue *) hash_search(by_id, &queue->id, HASH_ENTER, NULL) = *queue;
-		make_name_key(&key, &queue->tenant, queue->name);
-		entry = hash_search(by_name, &key, HASH_ENTER, NULL);
-		entry->id = queue->id;
-	}
+		keep(queue);
 	return found;
+}
+
+static void
+init_key(ScanKey key, QsCall *call, const char *column, RegProcedure equal,
+		 Datum value)
+{
+	ScanKeyInit(key, get_attnum(call->cat->queues, column),
+				BTEqualStrategyNumber, equal, value);
+	key->sk_collation = equal == F_TEXTEQ ? DEFAULT_COLLATION_OID : InvalidOid;
 }
 
 /*
@@ -172,7 +256,7 @@ qs_queue_by_name(QsCall *call, const char *name, QsQueue *queue)
 {
 	NameKey		key;
 	NameEntry  *entry;
-	Datum		args[2];
+	ScanKeyData keys[2];
 
 	Assert(call->has_tenant);
 	freshen_cache(call->cat);
@@ -189,9 +273,9 @@ qs_queue_by_name(QsCall *call, const char *name, QsQueue *queue)
 		}
 	}
 
-	args[0] = UUIDPGetDatum(&call->tenant);
-	args[1] = CStringGetTextDatum(name);
-	if (!load(call, &select_by_name, args, queue))
+	init_key(&keys[0], call, "tenant_id", F_UUID_EQ, UUIDPGetDatum(&call->tenant));
+	init_key(&keys[1], call, "name", F_TEXTEQ, CStringGetTextDatum(name));
+	if (!load(call, "queues_tenant_id_name_key", 2, keys, queue))
 		ereport(ERROR,
 				(errcode(QS_QUEUE_UNKNOWN),
 				 errmsg("queue \"%s\" does not exist", name)));
@@ -202,7 +286,7 @@ bool
 qs_queue_by_id(QsCall *call, const pg_uuid_t *id, QsQueue *queue)
 {
 	QsQueue    *cached;
-	Datum		args[1];
+	ScanKeyData key;
 
 	freshen_cache(call->cat);
 	cached = hash_search(by_id, id, HASH_FIND, NULL);
@@ -211,8 +295,8 @@ qs_queue_by_id(QsCall *call, const pg_uuid_t *id, QsQueue *queue)
 		*queue = *cached;
 		return true;
 	}
-	args[0] = UUIDPGetDatum(id);
-	return load(call, &select_by_id, args, queue);
+	init_key(&key, call, "id", F_UUID_EQ, UUIDPGetDatum(id));
+	return load(call, "queues_pkey", 1, &key, queue);
 }
 
 /* SQL: _queue_changed(), trigger on queues */

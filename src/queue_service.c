@@ -12,6 +12,7 @@
 #include "range_cache.h"
 #include "table.h"
 #include "utils/guc.h"
+#include "waiters.h"
 
 PG_MODULE_MAGIC;
 
@@ -25,6 +26,7 @@ _PG_init(void)
 	qs_table_init();
 	qs_enqueue_init();
 	qs_cache_init();
+	qs_waiters_init();
 	qs_claim_only_init();
 	MarkGUCPrefixReserved("queue_service");
 }

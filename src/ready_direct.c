@@ -328,6 +328,17 @@ entry_key(QsDirectScan *direct, QsRangeKey *key)
 		   UUID_LEN);
 }
 
+/* Whether somebody has locked the row against updates, as a claim does. */
+static bool
+is_locked(HeapTupleHeader row)
+{
+	return !(row->t_infomask & HEAP_XMAX_INVALID) &&
+		HEAP_XMAX_IS_LOCKED_ONLY(row->t_infomask) &&
+		!HEAP_XMAX_IS_KEYSHR_LOCKED(row->t_infomask) &&
+		(row->t_infomask & HEAP_XMAX_IS_MULTI ||
+		 TransactionIdIsInProgress(HeapTupleHeaderGetRawXmax(row)));
+}
+
 /* What a row is that is the latest committed one, or our own. */
 static void
 classify_row(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
@@ -339,6 +350,8 @@ classify_row(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
 
 	entry->tid = tuple->t_self;
 	entry->state = ENTRY_CLAIMABLE;
+	if (direct->looks && is_locked(tuple->t_data))
+		entry->state = ENTRY_OTHER;
 	if (qs_text_is(status, "pending"))
 		return;
 	if (!qs_text_is(status, "processing"))
@@ -500,7 +513,7 @@ look_at(QsDirectScan *direct, ItemPointer tid, Entry *entry)
 		TM_Result	result;
 
 		classify_chain(direct, tid, entry);
-		if (entry->state != ENTRY_CLAIMABLE)
+		if (entry->state != ENTRY_CLAIMABLE || direct->looks)
 			return;
 		if (!is_visible(direct, entry))
 			break;
@@ -518,9 +531,9 @@ look_at(QsDirectScan *direct, ItemPointer tid, Entry *entry)
 	entry->state = ENTRY_OTHER;
 }
 
-/* Begins a scan over a queue's rows of a heap that is open for writing. */
-void
-qs_direct_begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id)
+static void
+begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id,
+	  bool looks)
 {
 	QsRangeKey	first;
 	QsCacheKey	key;
@@ -528,7 +541,9 @@ qs_direct_begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id)
 
 	direct->table = table;
 	direct->index = index_open(qs_ready_index(table->call->cat, table->kind),
-							   RowExclusiveLock);
+							   looks ? AccessShareLock : RowExclusiveLock);
+	direct->looks = looks;
+	direct->next_due = PG_INT64_MAX;
 	direct->horizon = GlobalVisTestFor(table->rel);
 	direct->buffer = InvalidBuffer;
 	direct->visited = 0;
@@ -549,6 +564,13 @@ qs_direct_begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id)
 				UUIDPGetDatum(queue_id));
 	qs_key_first_of_level(&first, PG_INT16_MAX);
 	move_to(direct, &first);
+}
+
+/* Begins a scan over a queue's rows of a heap that is open for writing. */
+void
+qs_direct_begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id)
+{
+	begin(direct, table, queue_id, false);
 }
 
 /* Goes on to the next level if there is one. */
@@ -599,6 +621,7 @@ qs_direct_next(QsDirectScan *direct)
 		direct->visited++;
 		if (entry.key.run_at > direct->table->call->now)
 		{
+			direct->next_due = Min(direct->next_due, entry.key.run_at);
 			if (next_level(direct, &entry.key))
 				continue;
 			return false;
@@ -609,9 +632,12 @@ qs_direct_next(QsDirectScan *direct)
 		note_entry(direct, &entry);
 		if (entry.state == ENTRY_CLAIMABLE)
 		{
-			qs_load(direct->table);
+			if (!direct->looks)
+				qs_load(direct->table);
 			return true;
 		}
+		if (entry.state == ENTRY_LEASED)
+			direct->next_due = Min(direct->next_due, entry.until);
 	}
 }
 
@@ -620,10 +646,28 @@ void
 qs_direct_end(QsDirectScan *direct)
 {
 	index_endscan(direct->scan);
-	index_close(direct->index, NoLock);
+	index_close(direct->index, direct->looks ? AccessShareLock : NoLock);
 	if (BufferIsValid(direct->buffer))
 		ReleaseBuffer(direct->buffer);
 	if (direct->cached)
 		publish(direct);
 	direct->table->call->visited += direct->visited;
+}
+
+/*
+ * Whether the queue has a claimable row in a table that is open to be looked
+ * at. If not, *next_due becomes the time at which a row becomes claimable that
+ * was seen on the way, unless it is earlier already.
+ */
+bool
+qs_direct_look(QsTable *table, const pg_uuid_t *queue_id, TimestampTz *next_due)
+{
+	QsDirectScan direct;
+	bool		found;
+
+	begin(&direct, table, queue_id, true);
+	found = qs_direct_next(&direct);
+	*next_due = Min(*next_due, direct.next_due);
+	qs_direct_end(&direct);
+	return found;
 }

@@ -37,6 +37,8 @@ typedef struct QsDirectScan
 	Buffer		buffer;			/* heap page that is pinned */
 	uint64		visited;		/* index entries */
 
+	bool		looks;			/* at what is claimable, and claims nothing */
+	TimestampTz next_due;		/* when something may become so, if it looks */
 	bool		cached;			/* the cache is used; ticket is set */
 	QsCacheTicket ticket;
 	QsRangeKey	next_lo;		/* where the next known range begins */
@@ -52,5 +54,7 @@ extern void qs_direct_begin(QsDirectScan *direct, QsTable *table,
 							const pg_uuid_t *queue_id);
 extern bool qs_direct_next(QsDirectScan *direct);
 extern void qs_direct_end(QsDirectScan *direct);
+extern bool qs_direct_look(QsTable *table, const pg_uuid_t *queue_id,
+						   TimestampTz *next_due);
 
 #endif							/* QS_READY_DIRECT_H */

@@ -10,7 +10,6 @@
 
 #include "lib/stringinfo.h"
 #include "statement.h"
-#include "utils/snapmgr.h"
 
 /* SPI_connect(), to be followed by SPI_finish(). */
 void
@@ -51,7 +50,7 @@ prepare(QsStatement *statement, const QsCatalog *cat)
 /* Runs a statement that writes or locks (read_only false) or only reads. */
 static uint64
 execute(QsStatement *statement, QsCall *call, int expected, Datum *args,
-		const char *nulls, long limit, Snapshot snapshot, bool read_only)
+		const char *nulls, long limit, bool read_only)
 {
 	int			result;
 
@@ -60,8 +59,7 @@ execute(QsStatement *statement, QsCall *call, int expected, Datum *args,
 		statement->generation != call->cat->generation)
 		prepare(statement, call->cat);
 
-	result = SPI_execute_snapshot(statement->plan, args, nulls, snapshot,
-								  InvalidSnapshot, read_only, true, limit);
+	result = SPI_execute_plan(statement->plan, args, nulls, read_only, limit);
 	if (result != expected)
 		elog(ERROR, "unexpected result %s of a statement",
 			 SPI_result_code_string(result));
@@ -77,8 +75,7 @@ uint64
 qs_execute(QsStatement *statement, QsCall *call, int expected,
 		   Datum *args, const char *nulls, long limit)
 {
-	return execute(statement, call, expected, args, nulls, limit,
-				   InvalidSnapshot, false);
+	return execute(statement, call, expected, args, nulls, limit, false);
 }
 
 /* The same for a query, under the call's snapshot. */
@@ -86,16 +83,7 @@ uint64
 qs_read(QsStatement *statement, QsCall *call, Datum *args, const char *nulls,
 		long limit)
 {
-	return execute(statement, call, SPI_OK_SELECT, args, nulls, limit,
-				   InvalidSnapshot, true);
-}
-
-/* The same for a query, under the latest snapshot also at REPEATABLE READ. */
-uint64
-qs_read_latest(QsStatement *statement, QsCall *call, Datum *args, long limit)
-{
-	return execute(statement, call, SPI_OK_SELECT, args, NULL, limit,
-				   GetLatestSnapshot(), true);
+	return execute(statement, call, SPI_OK_SELECT, args, nulls, limit, true);
 }
 
 /* A value of the last statement's result; column counts from 1. */

@@ -30,8 +30,6 @@ extern uint64 qs_execute(QsStatement *statement, QsCall *call, int expected,
 						 Datum *args, const char *nulls, long limit);
 extern uint64 qs_read(QsStatement *statement, QsCall *call, Datum *args,
 					  const char *nulls, long limit);
-extern uint64 qs_read_latest(QsStatement *statement, QsCall *call, Datum *args,
-							 long limit);
 extern Datum qs_result(int row, int column, bool *isnull);
 
 #endif							/* QS_STATEMENT_H */

@@ -452,6 +452,23 @@ fire_after_statement(QsTable *table)
 		ExecASDeleteTriggers(table->estate, table->rri, NULL);
 }
 
+/* Opens a table to be looked at only, and not for longer than that. */
+void
+qs_look_open(QsTable *table, QsCall *call, QsTableKind kind)
+{
+	memset(table, 0, sizeof(*table));
+	table->call = call;
+	table->kind = kind;
+	table->rel = table_open(call->cat->table[kind], AccessShareLock);
+	table->info = describe(table->rel, kind);
+}
+
+void
+qs_look_close(QsTable *table)
+{
+	table_close(table->rel, AccessShareLock);
+}
+
 /* Whether a write of this call may have run something of a user's. */
 bool
 qs_runs_user_code(const QsJobs *jobs)

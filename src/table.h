@@ -63,6 +63,8 @@ extern void qs_table_init(void);
 extern void qs_jobs_begin(QsJobs *jobs, QsCall *call);
 extern QsTable *qs_jobs_table(QsJobs *jobs, QsTableKind kind);
 extern void qs_jobs_end(QsJobs *jobs);
+extern void qs_look_open(QsTable *table, QsCall *call, QsTableKind kind);
+extern void qs_look_close(QsTable *table);
 extern bool qs_runs_user_code(const QsJobs *jobs);
 extern TransactionId qs_announcing_xmin(const QsTable *table);
 
