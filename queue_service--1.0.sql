@@ -1178,7 +1178,7 @@ AS 'MODULE_PATHNAME', 'queue_peek';
 COMMENT ON FUNCTION @extschema@.queue_peek(text, integer) IS
 'The jobs that the next claims would return, in their order, without claiming them.';
 
-CREATE FUNCTION @extschema@.queue_cache(
+CREATE FUNCTION @extschema@._queue_cache(
 	OUT claims bigint,
 	OUT visited_mean double precision,
 	OUT visited_p99 bigint,
@@ -1194,9 +1194,40 @@ CREATE FUNCTION @extschema@.queue_cache(
 	OUT ranges_max bigint,
 	OUT bytes bigint)
 LANGUAGE c VOLATILE PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'queue_cache';
-COMMENT ON FUNCTION @extschema@.queue_cache() IS
-'How flat claims are: index entries visited per claim since the server started (mean, the 99th percentile as the upper end of its class, maximum), and what the range cache does. All 0 without shared_preload_libraries.';
+AS 'MODULE_PATHNAME', 'qs_queue_cache';
+COMMENT ON FUNCTION @extschema@._queue_cache() IS 'What the view queue_cache shows.';
+CREATE VIEW @extschema@.queue_cache AS SELECT * FROM @extschema@._queue_cache();
+COMMENT ON VIEW @extschema@.queue_cache IS
+'How flat claims are, since the server started. All 0 unless the library is preloaded.';
+COMMENT ON COLUMN @extschema@.queue_cache.claims IS 'Calls that claimed, or tried to.';
+COMMENT ON COLUMN @extschema@.queue_cache.visited_mean IS 'Index entries that one of them looked at, on average.';
+COMMENT ON COLUMN @extschema@.queue_cache.visited_p99 IS 'What 99 of 100 stayed within: the upper end of a class that is a power of two wide.';
+COMMENT ON COLUMN @extschema@.queue_cache.visited_max IS 'The most that one looked at.';
+COMMENT ON COLUMN @extschema@.queue_cache.jumps IS 'How often a claim jumped over known ranges.';
+COMMENT ON COLUMN @extschema@.queue_cache.published IS 'Ranges that claims added.';
+COMMENT ON COLUMN @extschema@.queue_cache.refused IS 'Ranges that came too late to be added.';
+COMMENT ON COLUMN @extschema@.queue_cache.announced IS 'Entries that writers announced.';
+COMMENT ON COLUMN @extschema@.queue_cache.queues IS 'Queues that the cache knows now.';
+COMMENT ON COLUMN @extschema@.queue_cache.queues_max IS 'Queues that it has room for.';
+COMMENT ON COLUMN @extschema@.queue_cache.evicted IS 'Queues that made room for others.';
+COMMENT ON COLUMN @extschema@.queue_cache.ranges IS 'Ranges that it knows now.';
+COMMENT ON COLUMN @extschema@.queue_cache.ranges_max IS 'Ranges that it has room for.';
+COMMENT ON COLUMN @extschema@.queue_cache.bytes IS 'Its size, set by queue_service.cache_size.';
+
+CREATE FUNCTION @extschema@._queue_health(
+	OUT item text,
+	OUT ok boolean,
+	OUT detail text)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL SAFE ROWS 5
+AS 'MODULE_PATHNAME', 'qs_queue_health';
+COMMENT ON FUNCTION @extschema@._queue_health() IS 'What the view queue_health shows.';
+CREATE VIEW @extschema@.queue_health AS SELECT * FROM @extschema@._queue_health();
+COMMENT ON VIEW @extschema@.queue_health IS
+'Whether claims are as fast as they can be, and if not, why.';
+COMMENT ON COLUMN @extschema@.queue_health.item IS 'What was looked at.';
+COMMENT ON COLUMN @extschema@.queue_health.ok IS 'Whether it is as it should be.';
+COMMENT ON COLUMN @extschema@.queue_health.detail IS 'What is, and what to do.';
 
 -- operate
 
@@ -1219,7 +1250,8 @@ DECLARE
 	worker constant text[] := ARRAY['queue_claim', 'queue_complete', 'queue_complete_many',
 		'queue_complete_and_claim', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many',
 		'queue_snooze', 'queue_release', 'queue_wait'];
-	admin constant text[] := producer || worker || ARRAY['queue_create', 'queue_set', 'queue_drop',
+	observer constant text[] := ARRAY['_queue_cache', '_queue_health'];
+	admin constant text[] := producer || worker || observer || ARRAY['queue_create', 'queue_set', 'queue_drop',
 		'queue_pause', 'queue_resume', 'queue_purge', 'queue_retry', 'queue_redrive', 'queue_peek'];
 	insertable constant text := 'INSERT (tenant_id, queue_id, job_type, payload, priority, run_at, max_attempts, group_key) ON TABLE @extschema@.jobs';
 	job_columns constant text := 'id, tenant_id, queue_id, run_at, enqueued_at, attempts, max_attempts, priority, job_type, group_key, idempotency_key, schedule_id, leased_by, leased_at, leased_until';
@@ -1234,7 +1266,9 @@ BEGIN
 		WHEN 'worker' THEN
 			functions := worker;
 		WHEN 'observer' THEN
+			functions := observer;
 			tables := ARRAY['SELECT ON TABLE @extschema@.queues', 'SELECT ON TABLE @extschema@.queue_metrics',
+				'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health',
 				'SELECT ON TABLE @extschema@.alert_history',
 				format('SELECT (%s) ON TABLE @extschema@.jobs', live_columns),
 				format('SELECT (%s) ON TABLE @extschema@.critical_jobs', live_columns),
@@ -1244,7 +1278,7 @@ BEGIN
 			tables := ARRAY[insertable] || ARRAY(
 				SELECT format('SELECT ON TABLE @extschema@.%I', t)
 				FROM unnest(ARRAY['queues', 'jobs', 'critical_jobs', 'dead_letter_jobs', 'idempotency_keys',
-					'schedules', 'rate_limits', 'queue_metrics', 'alert_history']) t);
+					'schedules', 'rate_limits', 'queue_metrics', 'alert_history', 'queue_cache', 'queue_health']) t);
 		ELSE
 			RAISE EXCEPTION 'unknown privilege "%"', privilege
 				USING ERRCODE = 'QS021', HINT = 'The privileges are producer, worker, observer and admin.';

@@ -4,15 +4,21 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
+#include "announce.h"
+#include "catalog.h"
 #include "fmgr.h"
 #include "range_cache.h"
 #include "result.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
 
-PG_FUNCTION_INFO_V1(queue_cache);
+PG_FUNCTION_INFO_V1(qs_queue_cache);
+PG_FUNCTION_INFO_V1(qs_queue_health);
 
-/* SQL: queue_cache() */
+/* SQL: _queue_cache() */
 Datum
-queue_cache(PG_FUNCTION_ARGS)
+qs_queue_cache(PG_FUNCTION_ARGS)
 {
 	static TupleDesc desc = NULL;
 	QsCacheStatistics s;
@@ -29,11 +35,73 @@ queue_cache(PG_FUNCTION_ARGS)
 	values[n++] = Int64GetDatum(s.published);
 	values[n++] = Int64GetDatum(s.refused);
 	values[n++] = Int64GetDatum(s.announced);
-	values[n++] = Int64GetDatum(s.heads);
-	values[n++] = Int64GetDatum(s.heads_max);
+	values[n++] = Int64GetDatum(s.queues);
+	values[n++] = Int64GetDatum(s.queues_max);
 	values[n++] = Int64GetDatum(s.evicted);
 	values[n++] = Int64GetDatum(s.ranges);
 	values[n++] = Int64GetDatum(s.ranges_max);
 	values[n++] = Int64GetDatum(s.bytes);
 	return qs_return_row(fcinfo, &desc, values, nulls);
+}
+
+static void
+put(FunctionCallInfo fcinfo, const char *item, bool ok, const char *detail)
+{
+	Datum		values[3] = {CStringGetTextDatum(item), BoolGetDatum(ok),
+		CStringGetTextDatum(detail)};
+	bool		nulls[3] = {false};
+
+	qs_put_row(fcinfo, values, nulls);
+}
+
+/* Whether all that is written into the table is announced. */
+static void
+put_trigger(FunctionCallInfo fcinfo, Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	TransactionId xmin = InvalidTransactionId;
+	bool		found = false;
+	char	   *item = psprintf("trigger on %s", RelationGetRelationName(rel));
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+		if (qs_is_announcing(rel, &rel->trigdesc->triggers[i], &xmin))
+			found = true;
+	if (TransactionIdIsValid(xmin))
+		put(fcinfo, item, true, "queue_announce is enabled ALWAYS");
+	else
+		put(fcinfo, item, false,
+			psprintf("claims walk over rows that they could jump: %s%s",
+					 found ? "ALTER TABLE ... ENABLE ALWAYS TRIGGER queue_announce" :
+					 "the trigger queue_announce is missing",
+					 found ? "" : ", create the extension anew"));
+	table_close(rel, AccessShareLock);
+}
+
+/* SQL: _queue_health() */
+Datum
+qs_queue_health(PG_FUNCTION_ARGS)
+{
+	const QsCatalog *cat = qs_catalog(fcinfo);
+
+	qs_begin_rows(fcinfo);
+	if (!qs_cache_exists())
+		put(fcinfo, "shared memory", false,
+			"claims walk over rows that they could jump, and queue_wait() polls: "
+			"add queue_service to shared_preload_libraries");
+	else
+	{
+		QsCacheStatistics s;
+
+		qs_cache_statistics(&s);
+		put(fcinfo, "shared memory", true, "the library is preloaded");
+		put(fcinfo, "cache", s.evicted == 0,
+			psprintf(UINT64_FORMAT " of " UINT64_FORMAT " queues, "
+					 UINT64_FORMAT " of " UINT64_FORMAT " ranges, "
+					 UINT64_FORMAT " queues evicted%s",
+					 s.queues, s.queues_max, s.ranges, s.ranges_max, s.evicted,
+					 s.evicted == 0 ? "" : ": raise queue_service.cache_size"));
+	}
+	put_trigger(fcinfo, cat->table[QS_JOBS]);
+	put_trigger(fcinfo, cat->table[QS_CRITICAL_JOBS]);
+	return (Datum) 0;
 }

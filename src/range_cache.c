@@ -504,7 +504,7 @@ qs_cache_statistics(QsCacheStatistics *statistics)
 	statistics->jumps = pg_atomic_read_u64(&shared->jumps);
 	statistics->published = pg_atomic_read_u64(&shared->published);
 	statistics->refused = pg_atomic_read_u64(&shared->refused);
-	statistics->heads_max = (uint64) shared->heads * PARTITIONS;
+	statistics->queues_max = (uint64) shared->heads * PARTITIONS;
 	statistics->ranges_max = (uint64) shared->ranges * PARTITIONS;
 	statistics->bytes = shared->bytes;
 	for (int i = 0; i < PARTITIONS; i++)
@@ -514,7 +514,7 @@ qs_cache_statistics(QsCacheStatistics *statistics)
 		LWLockAcquire(partition->lock, LW_SHARED);
 		statistics->announced += partition->announced;
 		statistics->evicted += partition->evicted;
-		statistics->heads += partition->heads_used;
+		statistics->queues += partition->heads_used;
 		statistics->ranges += count_ranges(partition);
 		LWLockRelease(partition->lock);
 	}

@@ -69,8 +69,8 @@ typedef struct QsCacheStatistics
 	uint64		published;
 	uint64		refused;		/* published too late, or without room */
 	uint64		announced;
-	uint64		heads;
-	uint64		heads_max;
+	uint64		queues;
+	uint64		queues_max;
 	uint64		evicted;
 	uint64		ranges;
 	uint64		ranges_max;
