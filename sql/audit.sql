@@ -58,8 +58,8 @@ FROM (VALUES
 		'queue_complete_many', 'queue_create', 'queue_drop', 'queue_enqueue', 'queue_enqueue_critical',
 		'queue_enqueue_many', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many', 'queue_job', 'queue_pause',
 		'queue_peek', 'queue_purge', 'queue_redrive', 'queue_release', 'queue_resume', 'queue_retry', 'queue_set',
-		'queue_snooze', 'queue_tenant_purge', '_queue_changed', '_queue_creates_tenants', '_queue_guard']),
-	('c volatile safe', ARRAY['_queue_all_tenants']),
+		'queue_snooze', 'queue_tenant_purge', 'queue_wait', '_queue_announce', '_queue_changed', '_queue_creates_tenants', '_queue_guard']),
+	('c volatile safe', ARRAY['_queue_all_tenants', '_queue_cache', '_queue_health']),
 	('c volatile safe strict', ARRAY['queue_new_id']),
 	('c stable safe strict leakproof', ARRAY['queue_tenant']),
 	('plpgsql volatile unsafe', ARRAY['queue_grant', 'queue_revoke', '_queue_ddl_end', '_queue_ddl_start',
@@ -298,7 +298,7 @@ FROM (SELECT format('%s on %s', tgname, relname) AS name, tgenabled::text AS sta
 	SELECT evtname, evtenabled::text FROM pg_event_trigger g
 	JOIN pg_depend d ON d.classid = 'pg_event_trigger'::regclass AND d.objid = g.oid AND d.deptype = 'e'
 	JOIN audit.extension e ON d.refobjid = e.oid) t
-FULL JOIN (VALUES ('queue_changed on queues', 'A'), ('queue_guard on queues', 'O'),
+FULL JOIN (VALUES ('queue_announce on jobs', 'A'), ('queue_announce on critical_jobs', 'A'), ('queue_changed on queues', 'A'), ('queue_guard on queues', 'O'),
 	('queue_guard on rate_limiters', 'O'), ('queue_guard on rate_limits', 'O'), ('queue_seed on rate_limiters', 'A'),
 	('queue_service_ddl_start', 'A'), ('queue_service_ddl_end', 'A')) x (name, state) ON x.name = t.name
 WHERE t.state IS DISTINCT FROM x.state

@@ -32,11 +32,11 @@ INSERT INTO inputs VALUES
 	('bigint[]', 'empty', '''{}'''), ('bigint[]', 'two', '''{1,2}'''), ('bigint[]', '2 dims', '''{{1}}'''), ('bigint[]', 'null inside', '''{NULL}'''), ('bigint[]', '10001', 'array_fill(1::bigint, ARRAY[10001])'),
 	('jsonb[]', 'empty', '''{}'''), ('jsonb[]', 'two', '''{1,2}'''), ('jsonb[]', '2 dims', '''{{1}}'''), ('jsonb[]', 'null inside', '''{NULL}'''), ('jsonb[]', '10001', 'array_fill(''"SECRET"''::jsonb, ARRAY[10001])'), ('jsonb[]', '2 MB', 'ARRAY[to_jsonb(repeat(''SECRET'', 350000))]');
 INSERT INTO inputs SELECT DISTINCT type, 'NULL', 'NULL::' || type FROM inputs UNION ALL VALUES ('boolean'::regtype, 'NULL', 'NULL::boolean');
--- every input argument of every function that is not internal
+-- every input argument of every function that is not internal; for the procedure see wait
 CREATE TEMP VIEW arguments AS
 SELECT p.oid, p.proname::text AS function, a.n, a.argument, p.proargtypes[a.n - 1]::regtype AS type, a.n > p.pronargs - p.pronargdefaults AS optional
 FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'queue_service' JOIN pg_proc p ON p.oid = d.objid, unnest(p.proargnames) WITH ORDINALITY a (argument, n)
-WHERE d.classid = 'pg_proc'::regclass AND p.proname ~ '^queue_' AND a.n <= p.pronargs;
+WHERE d.classid = 'pg_proc'::regclass AND p.proname ~ '^queue_' AND p.prokind = 'f' AND a.n <= p.pronargs;
 -- a call with good values, but for one argument; queue_set() and the like need a queue that there is
 CREATE FUNCTION pg_temp.call(called oid, bad text DEFAULT '', input text DEFAULT '') RETURNS text LANGUAGE sql AS $$
 	SELECT format('SELECT * FROM %s(%s)', called::regproc, string_agg(format('%s => %s', a.argument, CASE WHEN a.argument = bad THEN input WHEN a.function = 'queue_set' AND a.argument = 'name' THEN '''q''' ELSE g.value END), ', ' ORDER BY a.n))
