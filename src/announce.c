@@ -20,6 +20,7 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "executor/tuptable.h"
+#include "fault.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -109,6 +110,7 @@ announce(QsTableKind kind, Datum queue, int16 priority, int64 run_at, Datum id,
 	range_key.priority = priority;
 	range_key.run_at = run_at;
 	memcpy(range_key.id, DatumGetUUIDP(id), UUID_LEN);
+	QS_FAULT_POINT("announce");
 	qs_cache_announce(&key, &range_key, xid);
 	qs_note_work(&key.queue);
 }

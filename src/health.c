@@ -59,14 +59,15 @@ static void
 put_trigger(FunctionCallInfo fcinfo, Oid relid)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
-	TransactionId xmin = InvalidTransactionId;
+	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
+	uint64		version = 0;
 	bool		found = false;
 	char	   *item = psprintf("trigger on %s", RelationGetRelationName(rel));
 
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
-		if (qs_is_announcing(rel, &rel->trigdesc->triggers[i], &xmin))
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		if (qs_is_announcing(rel, &triggers->triggers[i], &version))
 			found = true;
-	if (TransactionIdIsValid(xmin))
+	if (version != 0)
 		put(fcinfo, item, true, "queue_announce is enabled ALWAYS");
 	else
 		put(fcinfo, item, false,

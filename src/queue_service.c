@@ -7,6 +7,7 @@
 #include "catalog.h"
 #include "claim_only.h"
 #include "enqueue.h"
+#include "fault.h"
 #include "fmgr.h"
 #include "queue.h"
 #include "range_cache.h"
@@ -28,5 +29,6 @@ _PG_init(void)
 	qs_cache_init();
 	qs_waiters_init();
 	qs_claim_only_init();
+	qs_fault_init();
 	MarkGUCPrefixReserved("queue_service");
 }

@@ -34,6 +34,7 @@
 #include "announce.h"
 #include "catalog/pg_am.h"
 #include "compat.h"
+#include "fault.h"
 #include "miscadmin.h"
 #include "ready_direct.h"
 #include "storage/bufmgr.h"
@@ -124,7 +125,10 @@ static void
 publish(QsDirectScan *direct)
 {
 	if (direct->nfound > 0)
+	{
+		QS_FAULT_POINT("publish");
 		qs_cache_publish(&direct->ticket, direct->found, direct->nfound);
+	}
 	direct->nfound = 0;
 	direct->published_at = direct->visited;
 }
@@ -613,6 +617,7 @@ qs_direct_next(QsDirectScan *direct)
 			start_run(direct, &end);
 			return false;
 		}
+		QS_FAULT_POINT("leaf");
 		memset(&entry, 0, sizeof(entry));
 		entry_key(direct, &entry.key);
 		if (publish_midway(direct, &entry.key) ||

@@ -1,0 +1,21 @@
+/*
+ * fault.h
+ *	  Places where a test can stop a session, to have others act meanwhile.
+ *
+ * Only builds with -DQS_FAULT_POINTS have them. There a session that has set
+ * queue_service.fault_point to the name of a place waits there for as long as
+ * another one holds pg_advisory_lock(42).
+ */
+#ifndef QS_FAULT_H
+#define QS_FAULT_H
+
+#ifdef QS_FAULT_POINTS
+extern void qs_fault_init(void);
+extern void qs_fault_point(const char *name);
+#define QS_FAULT_POINT(name) qs_fault_point(name)
+#else
+#define qs_fault_init() ((void) 0)
+#define QS_FAULT_POINT(name) ((void) 0)
+#endif
+
+#endif							/* QS_FAULT_H */
