@@ -7,6 +7,7 @@
 #include "access/table.h"
 #include "announce.h"
 #include "catalog.h"
+#include "commands/trigger.h"
 #include "fmgr.h"
 #include "range_cache.h"
 #include "result.h"
