@@ -82,10 +82,12 @@ typedef struct QsTableInfo
 
 static QsTableInfo *infos[QS_NTABLES];
 static QsTableInfo *retired = NULL;
+static uint64 invalidations = 0;	/* that came, of whatever relation */
 
 static void
 forget(Datum arg pg_attribute_unused(), Oid relid)
 {
+	invalidations++;
 	for (int i = 0; i < QS_NTABLES; i++)
 		if (infos[i] != NULL &&
 			(relid == InvalidOid || relid == infos[i]->relid ||
@@ -273,7 +275,8 @@ may_fire(Relation rel, const Trigger *trigger)
 static void
 describe_triggers(QsTableInfo *info, Relation rel)
 {
-	TriggerDesc *triggers = rel->trigdesc;
+	/* catalogs are read below, and the relcache may free its own meanwhile */
+	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
@@ -327,6 +330,7 @@ static QsTableInfo *
 describe(Relation rel, QsTableKind kind)
 {
 	QsTableInfo *info = infos[kind];
+	uint64		before = invalidations;
 	MemoryContext cxt;
 	MemoryContext caller;
 
@@ -373,7 +377,8 @@ describe(Relation rel, QsTableKind kind)
 	MemoryContextSwitchTo(caller);
 
 	MemoryContextSetParent(cxt, CacheMemoryContext);
-	info->valid = true;
+	/* what changed while we looked is looked at again by the next call */
+	info->valid = invalidations == before;
 	infos[kind] = info;
 	return info;
 }
