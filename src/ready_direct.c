@@ -583,9 +583,9 @@ next_level(QsDirectScan *direct, const QsRangeKey *key)
 {
 	QsRangeKey	first;
 
+	end_run(direct, key, false);
 	if (key->priority == PG_INT16_MIN)
 		return false;
-	end_run(direct, key, false);
 	qs_key_first_of_level(&first, key->priority - 1);
 	move_to(direct, &first);
 	return true;
