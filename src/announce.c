@@ -31,14 +31,15 @@
 
 PG_FUNCTION_INFO_V1(qs_queue_announce);
 
-static TransactionId
-trigger_row_xmin(Oid relid, const char *name)
+/* Of a trigger's row in pg_trigger: changes with each change of the row. */
+static uint64
+trigger_version(Oid relid, const char *name)
 {
 	Relation	triggers = table_open(TriggerRelationId, AccessShareLock);
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple	row;
-	TransactionId xmin = InvalidTransactionId;
+	uint64		version = 0;
 
 	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(relid));
@@ -47,20 +48,21 @@ trigger_row_xmin(Oid relid, const char *name)
 	scan = systable_beginscan(triggers, TriggerRelidNameIndexId, true, NULL,
 							  2, keys);
 	row = systable_getnext(scan);
+	/* one transaction may change it twice, hence its command as well */
 	if (HeapTupleIsValid(row))
-		xmin = HeapTupleHeaderGetRawXmin(row->t_data);
+		version = (uint64) HeapTupleHeaderGetRawXmin(row->t_data) << 32 |
+			HeapTupleHeaderGetRawCommandId(row->t_data);
 	systable_endscan(scan);
 	table_close(triggers, AccessShareLock);
-	return xmin;
+	return version;
 }
 
 /*
  * Whether a trigger of the table is the announcing one. If it is in order,
- * *xmin becomes that of its row in pg_trigger: another one means that it may
- * have been off meanwhile.
+ * *version is set: another one means that it may have been off meanwhile.
  */
 bool
-qs_is_announcing(Relation rel, const Trigger *trigger, TransactionId *xmin)
+qs_is_announcing(Relation rel, const Trigger *trigger, uint64 *version)
 {
 	char	   *name = get_func_name(trigger->tgfoid);
 
@@ -71,7 +73,7 @@ qs_is_announcing(Relation rel, const Trigger *trigger, TransactionId *xmin)
 		trigger->tgqual == NULL &&
 		TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_AFTER(trigger->tgtype) &&
 		TRIGGER_FOR_INSERT(trigger->tgtype) && TRIGGER_FOR_UPDATE(trigger->tgtype))
-		*xmin = trigger_row_xmin(RelationGetRelid(rel), trigger->tgname);
+		*version = trigger_version(RelationGetRelid(rel), trigger->tgname);
 	return true;
 }
 
@@ -80,12 +82,12 @@ bool
 qs_cache_source(const QsTable *table, Relation index, QsCacheSource *source)
 {
 	if (!qs_cache_exists() ||
-		!TransactionIdIsValid(qs_announcing_xmin(table)))
+		qs_announcing_version(table) == 0)
 		return false;
 	memset(source, 0, sizeof(*source));
 	source->tablespace = qs_file_tablespace(index);
 	source->file = qs_file_number(index);
-	source->trigger_xmin = qs_announcing_xmin(table);
+	source->trigger = qs_announcing_version(table);
 	return true;
 }
 
@@ -115,10 +117,22 @@ announce(QsTableKind kind, Datum queue, int16 priority, int64 run_at, Datum id,
 	qs_note_work(&key.queue);
 }
 
+/* Whether the row is leased, and not for less long than before the update. */
+static bool
+stays_leased(QsTable *table)
+{
+	bool		isnull;
+	Datum		before = slot_getattr(table->old, QS_JOB_LEASED_UNTIL, &isnull);
+
+	return qs_text_is(qs_get(table, QS_JOB_STATUS), "processing") &&
+		(isnull || DatumGetTimestampTz(before) <=
+		 DatumGetTimestampTz(qs_get(table, QS_JOB_LEASED_UNTIL)));
+}
+
 /*
  * After an update of table.c: announces the row if it is in the ready index,
- * and has new entries, or may be claimable earlier than it was. A lease moves
- * only later while it lasts, so a row that is leased is not.
+ * and has new entries, or may be claimable earlier than it was. Our verbs move
+ * a lease only later while it lasts; a trigger of the user's may do otherwise.
  */
 void
 qs_announce_update(QsTable *table, bool new_entries)
@@ -126,7 +140,7 @@ qs_announce_update(QsTable *table, bool new_entries)
 	if (!qs_cache_exists() || table->kind == QS_DEAD_LETTER_JOBS ||
 		!qs_is_null(table, QS_JOB_FINISHED_AT) ||
 		DatumGetBool(qs_get(table, QS_JOB_HELD)) ||
-		(!new_entries && qs_text_is(qs_get(table, QS_JOB_STATUS), "processing")))
+		(!new_entries && stays_leased(table)))
 		return;
 	announce(table->kind, qs_get(table, QS_JOB_QUEUE_ID),
 			 DatumGetInt16(qs_get(table, QS_JOB_PRIORITY)),

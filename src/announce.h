@@ -10,7 +10,7 @@
 #include "utils/reltrigger.h"
 
 extern bool qs_is_announcing(Relation rel, const Trigger *trigger,
-							 TransactionId *xmin);
+							 uint64 *version);
 extern bool qs_cache_source(const QsTable *table, Relation index,
 							QsCacheSource *source);
 extern void qs_cache_key(QsTableKind kind, const pg_uuid_t *queue,

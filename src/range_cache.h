@@ -45,7 +45,7 @@ typedef struct QsCacheSource
 {
 	Oid			tablespace;
 	uint64		file;			/* of the index */
-	TransactionId trigger_xmin; /* of the announcing trigger's row */
+	uint64		trigger;		/* version of the announcing trigger */
 } QsCacheSource;
 
 /* what a claimer holds between register and publish */

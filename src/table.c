@@ -77,7 +77,7 @@ typedef struct QsTableInfo
 	int			nexprs;			/* of all of these */
 	bool		runs_user_code; /* search_path must be pinned */
 	bool		update_row_triggers;	/* after triggers that an update needs */
-	TransactionId trigger_xmin; /* of the announcing trigger, if it is in order */
+	uint64		trigger;		/* version of the announcing one; 0 if not in order */
 } QsTableInfo;
 
 static QsTableInfo *infos[QS_NTABLES];
@@ -288,7 +288,7 @@ describe_triggers(QsTableInfo *info, Relation rel)
 					 errmsg("trigger \"%s\" of table \"%s\" uses a transition table",
 							trigger->tgname, RelationGetRelationName(rel)),
 					 errhint("Use a trigger for each row.")));
-		if (qs_is_announcing(rel, trigger, &info->trigger_xmin))
+		if (qs_is_announcing(rel, trigger, &info->trigger))
 			continue;
 		if (RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_NONE)
 			info->runs_user_code = true;
@@ -484,11 +484,11 @@ qs_runs_user_code(const QsJobs *jobs)
 	return false;
 }
 
-/* InvalidTransactionId unless every write of the table is announced. */
-TransactionId
-qs_announcing_xmin(const QsTable *table)
+/* Version of the announcing trigger; 0 unless every write is announced. */
+uint64
+qs_announcing_version(const QsTable *table)
 {
-	return table->info->trigger_xmin;
+	return table->info->trigger;
 }
 
 static void

@@ -66,7 +66,7 @@ extern void qs_jobs_end(QsJobs *jobs);
 extern void qs_look_open(QsTable *table, QsCall *call, QsTableKind kind);
 extern void qs_look_close(QsTable *table);
 extern bool qs_runs_user_code(const QsJobs *jobs);
-extern TransactionId qs_announcing_xmin(const QsTable *table);
+extern uint64 qs_announcing_version(const QsTable *table);
 
 extern void qs_serialization_failure(void) pg_attribute_noreturn();
 extern bool qs_lock_by_id(QsTable *table, const pg_uuid_t *id);
