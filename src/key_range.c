@@ -204,9 +204,12 @@ may_merge(const QsRange *a, const QsRange *b)
 	}
 }
 
-/* Merges the range with the one that follows it, if it may; whether it did. */
+/*
+ * Merges the range with the one that follows it, if it may; whether it did.
+ * One that is void would make the other void as well.
+ */
 static bool
-merge_next(QsRangePool *pool, int32_t n)
+merge_next(QsRangePool *pool, int32_t n, const QsRangeClock *clock)
 {
 	QsRange    *range = &pool->ranges[n];
 	int32_t		m = range->next;
@@ -215,7 +218,8 @@ merge_next(QsRangePool *pool, int32_t n)
 	if (m == QS_NO_RANGE)
 		return false;
 	next = &pool->ranges[m];
-	if (!may_merge(range, next))
+	if (!may_merge(range, next) ||
+		is_void(range, clock) || is_void(next, clock))
 		return false;
 	range->hi = next->hi;
 	range->entries = range->entries > INT32_MAX - next->entries ?
@@ -276,8 +280,8 @@ qs_ranges_add(QsRangePool *pool, int32_t *set, const QsRangeClock *clock,
 			pool->ranges[added].hi = there->lo;
 		pool->ranges[added].next = n;
 		*link = added;
-		merge_next(pool, added);
-		if (before != QS_NO_RANGE && merge_next(pool, before))
+		merge_next(pool, added, clock);
+		if (before != QS_NO_RANGE && merge_next(pool, before, clock))
 			added = before;
 		lo = pool->ranges[added].hi;
 		before = added;
