@@ -5,6 +5,7 @@
 #   make check              everything, on private servers; needs no set-up
 #   make check-regress      one layer of it, as are check-isolation, check-tap
 #                           and check-compilers; TESTS="name name" picks tests
+#   make fuzz               key ranges, for FUZZ_SECONDS
 #   make quickstart, psql   see it work, play with it
 
 MODULE_big = queue_service
@@ -39,7 +40,7 @@ override with_llvm = no
 # These run scripts that find or install what they need, so they work where
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
-	check-mutants bench stress quickstart psql
+	check-mutants fuzz bench stress quickstart psql
 
 ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
 
@@ -64,6 +65,8 @@ check-regress check-isolation check-tap check-compilers:
 	@scripts/check $(@:check-%=%) $(TESTS)
 check-mutants:
 	@mutants/run $(TESTS)
+fuzz:
+	@fuzz/run
 bench:
 	@bench/run
 stress:

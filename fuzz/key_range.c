@@ -1,0 +1,401 @@
+/*
+ * key_range.c
+ *	  Checks src/key_range.c against a model that knows no ranges.
+ *
+ * The input is a program: each byte chooses an operation or an argument of it.
+ * After each operation all that key_range.[ch] promises is checked. Built with
+ * -DQS_FUZZ it is a target of libFuzzer; else a program that runs random
+ * inputs of fixed seeds.
+ *
+ * The model: some keys, of which neighbours touch, or are far apart, or differ
+ * in what carries over. Ranges begin and end only at such a key or right
+ * behind one. So keys fall into cells, a key each and the gap behind each,
+ * and each cell is covered as a whole or not at all.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "key_range.h"
+
+#define KEYS 18
+#define CELLS (2 * KEYS)
+#define SETS 2
+#define POOL 10					/* few, so that it runs out */
+#define XIDS 3
+
+#define CHECK(condition) \
+	do { \
+		if (!(condition)) \
+		{ \
+			fprintf(stderr, "%s:%d: step %d: not true: %s\n", \
+					__FILE__, __LINE__, step, #condition); \
+			abort(); \
+		} \
+	} while (0)
+
+typedef struct Cell
+{
+	bool		covered;
+	QsRange		by;				/* kind, until, xid */
+} Cell;
+
+static int	step;
+static QsRangeKey keys[KEYS];	/* ascending; the last is the greatest of all */
+static QsRangeKey bounds[CELLS + 1];	/* where cells begin */
+static bool is_empty[CELLS];	/* of gaps between keys that touch */
+
+static QsRange ranges[POOL];
+static QsRangePool pool;
+static int32_t sets[SETS];
+static bool running[XIDS + 1];
+static QsRangeClock range_clock;
+
+static const uint8_t *input;
+static size_t input_left;
+
+static int
+take(int limit)
+{
+	if (input_left == 0)
+		return 0;
+	input_left--;
+	return *input++ % limit;
+}
+
+static bool
+is_running(uint64_t xid)
+{
+	CHECK(xid >= 1 && xid <= XIDS);
+	return running[xid];
+}
+
+static QsRangeKey
+make_key(int priority, int64_t run_at, int first, int last)
+{
+	QsRangeKey	key;
+
+	memset(&key, 0, sizeof(key));
+	memset(key.id, last == 0xff ? 0xff : 0, sizeof(key.id));
+	key.id[0] = first;
+	key.id[15] = last;
+	key.run_at = run_at;
+	key.priority = priority;
+	return key;
+}
+
+static void
+make_cells(void)
+{
+	int			n = 0;
+
+	keys[n++] = make_key(INT16_MAX, INT64_MIN, 0, 0);
+	keys[n++] = make_key(INT16_MAX, INT64_MIN, 0, 1);
+	keys[n++] = make_key(INT16_MAX, -1, 0xff, 0xff);
+	keys[n++] = make_key(INT16_MAX, 0, 0, 0);
+	keys[n++] = make_key(INT16_MAX, INT64_MAX, 0xff, 0xff);
+	keys[n++] = make_key(INT16_MAX - 1, INT64_MIN, 0, 0);
+	keys[n++] = make_key(1, 10, 0, 0);
+	keys[n++] = make_key(1, 10, 0, 1);
+	keys[n++] = make_key(1, 10, 0, 2);
+	keys[n++] = make_key(1, 10, 1, 0);
+	keys[n++] = make_key(1, 10, 0x80, 0);
+	keys[n++] = make_key(1, 11, 0, 0);
+	keys[n++] = make_key(0, 10, 0, 0);
+	keys[n++] = make_key(0, INT64_MAX, 0xff, 0xff);
+	keys[n++] = make_key(-1, INT64_MIN, 0, 0);
+	keys[n++] = make_key(INT16_MIN, INT64_MIN, 0, 0);
+	keys[n++] = make_key(INT16_MIN, 5, 0, 0);
+	keys[n++] = make_key(INT16_MIN, INT64_MAX, 0xff, 0xff);
+	CHECK(n == KEYS);
+
+	for (int i = 0; i < KEYS; i++)
+	{
+		QsRangeKey	next = keys[i];
+		QsRangeKey	level;
+
+		for (int j = 0; j < KEYS; j++)
+		{
+			int			order = qs_key_compare(&keys[i], &keys[j]);
+
+			CHECK(i == j ? order == 0 : i < j ? order < 0 : order > 0);
+		}
+		CHECK(qs_key_next(&next) == (i < KEYS - 1));
+		CHECK(i < KEYS - 1 ? qs_key_compare(&next, &keys[i]) > 0 :
+			  qs_key_compare(&next, &keys[i]) == 0);
+		qs_key_first_of_level(&level, keys[i].priority);
+		CHECK(qs_key_compare(&level, &keys[i]) <= 0);
+		bounds[2 * i] = keys[i];
+		bounds[2 * i + 1] = next;
+		is_empty[2 * i] = false;
+		if (i < KEYS - 1)
+		{
+			CHECK(qs_key_compare(&next, &keys[i + 1]) <= 0);
+			is_empty[2 * i + 1] = qs_key_compare(&next, &keys[i + 1]) == 0;
+		}
+	}
+	/* nothing is behind the greatest key, and no range has it */
+	is_empty[CELLS - 1] = true;
+	bounds[CELLS] = keys[KEYS - 1];
+}
+
+static bool
+holds(const QsRange *range)
+{
+	return range->kind == QS_RANGE_DEAD ||
+		(range->kind == QS_RANGE_TIMED && range->until > range_clock.now) ||
+		(range->kind == QS_RANGE_GUARDED && running[range->xid]);
+}
+
+static bool
+is_held(const Cell *cell)
+{
+	return cell->covered && holds(&cell->by);
+}
+
+/* What covers each cell; checks that a set is what a set must be. */
+static void
+read_set(int32_t set, Cell *cells)
+{
+	const QsRange *before = NULL;
+	int			count = 0;
+
+	memset(cells, 0, CELLS * sizeof(Cell));
+	for (int32_t n = set; n != QS_NO_RANGE; n = ranges[n].next)
+	{
+		const QsRange *range = &ranges[n];
+		bool		lo_known = false;
+		bool		hi_known = false;
+
+		CHECK(count++ < POOL);
+		CHECK(qs_key_compare(&range->lo, &range->hi) < 0);
+		CHECK(before == NULL || qs_key_compare(&before->hi, &range->lo) <= 0);
+		CHECK(before == NULL || before->kind != QS_RANGE_DEAD ||
+			  range->kind != QS_RANGE_DEAD ||
+			  qs_key_compare(&before->hi, &range->lo) < 0);
+		CHECK(range->kind != QS_RANGE_TIMED || range->entries <= QS_TIMED_ENTRIES);
+		for (int i = 0; i < CELLS; i++)
+		{
+			lo_known |= qs_key_compare(&range->lo, &bounds[i]) == 0;
+			hi_known |= qs_key_compare(&range->hi, &bounds[i]) == 0;
+			if (!is_empty[i] &&
+				qs_key_compare(&range->lo, &bounds[i]) <= 0 &&
+				qs_key_compare(&range->hi, &bounds[i]) > 0)
+			{
+				cells[i].covered = true;
+				cells[i].by = *range;
+			}
+		}
+		CHECK(lo_known && hi_known);
+		before = range;
+	}
+}
+
+/* No range is in two lists, or in none. */
+static void
+check_pool(void)
+{
+	bool		seen[POOL] = {false};
+	int			count = 0;
+
+	for (int i = 0; i <= SETS; i++)
+		for (int32_t n = i < SETS ? sets[i] : pool.free; n != QS_NO_RANGE;
+			 n = ranges[n].next)
+		{
+			CHECK(n >= 0 && n < POOL && !seen[n]);
+			seen[n] = true;
+			count++;
+		}
+	CHECK(count == POOL);
+}
+
+static bool
+is_same(const Cell *a, const Cell *b)
+{
+	return a->covered == b->covered &&
+		(!a->covered ||
+		 (a->by.kind == b->by.kind && a->by.until == b->by.until &&
+		  a->by.xid == b->by.xid));
+}
+
+static void
+check_jumps(int32_t set, const Cell *cells)
+{
+	for (int i = 0; i < CELLS; i++)
+	{
+		QsRangeKey	key = bounds[i];
+		QsRangeKey	next_lo;
+		bool		has_next;
+		bool		jumped;
+		int			to = i;
+
+		if (is_empty[i])
+			continue;
+		jumped = qs_ranges_jump(&pool, set, &range_clock, &key, &next_lo, &has_next);
+		CHECK(jumped == is_held(&cells[i]));
+		while (to < CELLS && (is_empty[to] || is_held(&cells[to])))
+			to++;
+		CHECK(to < CELLS && qs_key_compare(&key, &bounds[to]) == 0);
+		while (to < CELLS && !is_held(&cells[to]))
+			to++;
+		CHECK(has_next == (to < CELLS));
+		CHECK(!has_next || qs_key_compare(&next_lo, &bounds[to]) == 0);
+	}
+}
+
+static void
+add(int32_t *set)
+{
+	Cell		before[CELLS];
+	Cell		after[CELLS];
+	QsRange		range;
+	int			from = take(CELLS - 2);
+	int			to = from + 1 + take(CELLS - 2 - from);
+
+	memset(&range, 0, sizeof(range));
+	range.kind = take(3);
+	range.entries = 1 + take(100);
+	if (range.kind == QS_RANGE_TIMED)
+		range.until = range_clock.now + 1000000 * (1 + take(8));
+	if (range.kind == QS_RANGE_GUARDED)
+		range.xid = 1 + take(XIDS);
+	range.lo = bounds[from];
+	range.hi = bounds[to];
+	if (qs_key_compare(&range.lo, &range.hi) >= 0)
+		return;
+
+	read_set(*set, before);
+	qs_ranges_add(&pool, set, &range_clock, &range);
+	read_set(*set, after);
+	for (int i = 0; i < CELLS; i++)
+	{
+		const Cell *cell = &after[i];
+		bool		inside = i >= from && i < to;
+		bool		was = before[i].covered && cell->by.kind == before[i].by.kind &&
+		cell->by.xid == before[i].by.xid && cell->by.until <= before[i].by.until;
+		bool		new = inside && cell->by.kind == range.kind &&
+		cell->by.xid == range.xid && cell->by.until <= range.until;
+
+		if (is_empty[i])
+			continue;
+		/* covers nothing that nobody looked at, nor for longer */
+		CHECK(!cell->covered || was || new);
+		/* what held still does */
+		CHECK(!is_held(&before[i]) || (is_held(cell) && was));
+		/* and the new range is there, unless there was no room */
+		CHECK(!inside || !holds(&range) || pool.free == QS_NO_RANGE || is_held(cell));
+	}
+}
+
+static void
+cut(int32_t *set)
+{
+	Cell		before[CELLS];
+	Cell		after[CELLS];
+	int			key = 2 * take(KEYS);
+	uint64_t	own_xid = take(XIDS + 1);
+	bool		room = pool.free != QS_NO_RANGE;
+
+	read_set(*set, before);
+	qs_ranges_cut(&pool, set, &bounds[key], own_xid);
+	read_set(*set, after);
+	for (int i = 0; i < CELLS; i++)
+	{
+		bool		kept = i != key ||
+		(before[i].covered && before[i].by.kind == QS_RANGE_GUARDED &&
+		 before[i].by.xid == own_xid);
+
+		if (!kept)
+			CHECK(!after[i].covered);
+		else
+			CHECK(is_same(&before[i], &after[i]) ||
+				  (!room && i > key && !after[i].covered));
+	}
+}
+
+static void
+run(const uint8_t *data, size_t size)
+{
+	input = data;
+	input_left = size;
+	step = 0;
+	make_cells();
+	memset(running, true, sizeof(running));
+	range_clock.now = 1000000000;
+	range_clock.is_running = is_running;
+	qs_pool_init(&pool, ranges, POOL);
+	for (int i = 0; i < SETS; i++)
+		sets[i] = QS_NO_RANGE;
+
+	while (input_left > 0)
+	{
+		int			operation = take(16);
+		int32_t    *set = &sets[take(SETS)];
+
+		step++;
+		if (operation < 8)
+			add(set);
+		else if (operation < 12)
+			cut(set);
+		else if (operation < 14)
+			range_clock.now += 500000 * take(8);
+		else if (operation == 14)
+		{
+			uint64_t	xid = 1 + take(XIDS);
+
+			running[xid] = !running[xid];
+		}
+		else if (take(4) == 0)
+		{
+			qs_ranges_clear(&pool, set);
+			CHECK(*set == QS_NO_RANGE);
+		}
+		check_pool();
+		for (int i = 0; i < SETS; i++)
+		{
+			Cell		cells[CELLS];
+
+			read_set(sets[i], cells);
+			check_jumps(sets[i], cells);
+		}
+	}
+}
+
+#ifdef QS_FUZZ
+
+extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	run(data, size);
+	return 0;
+}
+
+#else
+
+int
+main(int argc, char **argv)
+{
+	int			seeds = argc > 1 ? atoi(argv[1]) : 200;
+
+	for (int seed = 1; seed <= seeds; seed++)
+	{
+		uint64_t	state = (uint64_t) seed * UINT64_C(0x9e3779b97f4a7c15);
+		uint8_t		data[4000];
+
+		for (size_t i = 0; i < sizeof(data); i++)
+		{
+			/* xorshift */
+			state ^= state << 13;
+			state ^= state >> 7;
+			state ^= state << 17;
+			data[i] = (uint8_t) (state >> 24);
+		}
+		run(data, sizeof(data));
+	}
+	printf("%d programs\n", seeds);
+	return 0;
+}
+
+#endif
