@@ -47,6 +47,7 @@
 #define MIN_STREAK 32			/* dead entries that get a range of their own */
 #define PUBLISH_EVERY 256		/* entries */
 #define MAX_LOOKS 3				/* at a row that changes while it is looked at */
+#define MAX_RESTARTS 3			/* for rows that moved to where the scan was */
 
 typedef enum EntryState
 {
@@ -377,6 +378,20 @@ is_own(TransactionId xid)
 }
 
 /*
+ * Notes if a dead row goes on under another key and did not yet when the call
+ * began: it may now be where the scan has been.
+ */
+static void
+note_move(QsDirectScan *direct, HeapTuple tuple)
+{
+	if (!direct->moved && !HeapTupleIsHotUpdated(tuple) &&
+		!ItemPointerEquals(&tuple->t_data->t_ctid, &tuple->t_self) &&
+		XidInMVCCSnapshot(HeapTupleHeaderGetUpdateXid(tuple->t_data),
+						  GetActiveSnapshot()))
+		direct->moved = true;
+}
+
+/*
  * Looks at one member of a chain; true if the ones after it are to be looked
  * at as well. The page is locked.
  */
@@ -390,6 +405,7 @@ classify_member(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
 		case HEAPTUPLE_DEAD:
 			return true;
 		case HEAPTUPLE_RECENTLY_DEAD:
+			note_move(direct, tuple);
 			if (!GlobalVisTestIsRemovableXid(direct->horizon, dead_after))
 				entry->all_dead = false;
 			return true;
@@ -551,6 +567,8 @@ begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id,
 	direct->horizon = GlobalVisTestFor(table->rel);
 	direct->buffer = InvalidBuffer;
 	direct->visited = 0;
+	direct->moved = false;
+	direct->restarts = 0;
 	direct->published_at = 0;
 	direct->nfound = 0;
 	direct->has_next = false;
@@ -591,6 +609,24 @@ next_level(QsDirectScan *direct, const QsRangeKey *key)
 	return true;
 }
 
+/* Begins anew if a row moved meanwhile, which shows a few times at most. */
+static bool
+begin_anew(QsDirectScan *direct)
+{
+	QsRangeKey	first;
+
+	if (!direct->moved || IsolationUsesXactSnapshot() || direct->looks ||
+		direct->restarts++ == MAX_RESTARTS)
+		return false;
+	direct->moved = false;
+	qs_advance_snapshot();
+	if (direct->cached)
+		publish(direct);
+	qs_key_first_of_level(&first, PG_INT16_MAX);
+	move_to(direct, &first);
+	return true;
+}
+
 /*
  * Finds the next claimable row, locks it and loads its columns. False if there
  * is none left. The caller writes the row before it asks for the next.
@@ -615,6 +651,8 @@ qs_direct_next(QsDirectScan *direct)
 				end_run(direct, &end, false);
 			}
 			start_run(direct, &end);
+			if (begin_anew(direct))
+				continue;
 			return false;
 		}
 		QS_FAULT_POINT("leaf");
@@ -627,7 +665,7 @@ qs_direct_next(QsDirectScan *direct)
 		if (entry.key.run_at > direct->table->call->now)
 		{
 			direct->next_due = Min(direct->next_due, entry.key.run_at);
-			if (next_level(direct, &entry.key))
+			if (next_level(direct, &entry.key) || begin_anew(direct))
 				continue;
 			return false;
 		}

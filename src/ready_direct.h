@@ -36,6 +36,8 @@ typedef struct QsDirectScan
 	GlobalVisState *horizon;
 	Buffer		buffer;			/* heap page that is pinned */
 	uint64		visited;		/* index entries */
+	bool		moved;			/* a row did, since the call began */
+	int			restarts;		/* how often the scan began anew for that */
 
 	bool		looks;			/* at what is claimable, and claims nothing */
 	TimestampTz next_due;		/* when something may become so, if it looks */
