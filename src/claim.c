@@ -13,7 +13,7 @@
 #include "claim.h"
 #include "claim_only.h"
 #include "miscadmin.h"
-#include "ready.h"
+#include "ready_direct.h"
 #include "result.h"
 #include "statement.h"
 #include "utils/builtins.h"
@@ -101,12 +101,12 @@ claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue, int max_jobs,
 	TimestampTz until = qs_add_interval(jobs->call->now,
 										request->lease ? request->lease :
 										&queue->default_lease);
-	QsReadyScan ready;
+	QsDirectScan ready;
 	int			claimed = 0;
 	int			buried = 0;
 
-	qs_ready_begin(&ready, table, &queue->id);
-	while (claimed < max_jobs && qs_ready_next(&ready))
+	qs_direct_begin(&ready, table, &queue->id);
+	while (claimed < max_jobs && qs_direct_next(&ready))
 	{
 		if (qs_text_is(qs_get(table, QS_JOB_STATUS), "processing"))
 		{
@@ -123,7 +123,7 @@ claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue, int max_jobs,
 		put_job(table, queue, fcinfo, result_kind);
 		claimed++;
 	}
-	qs_ready_end(&ready);
+	qs_direct_end(&ready);
 	return claimed;
 }
 

@@ -68,13 +68,6 @@ typedef struct Entry
 	bool		all_dead;		/* the index may forget the entry */
 } Entry;
 
-/* Whether the table is a heap, its ready index a btree as we made it. */
-bool
-qs_direct_possible(QsTable *table)
-{
-	return table->rel->rd_tableam == GetHeapamTableAmRoutine();
-}
-
 /* Positions the scan at the first entry whose key is not less than from. */
 static void
 descend(QsDirectScan *direct, const QsRangeKey *from)

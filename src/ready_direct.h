@@ -51,7 +51,6 @@ typedef struct QsDirectScan
 	uint64		published_at;	/* visited, when ranges were published last */
 } QsDirectScan;
 
-extern bool qs_direct_possible(QsTable *table);
 extern void qs_direct_begin(QsDirectScan *direct, QsTable *table,
 							const pg_uuid_t *queue_id);
 extern bool qs_direct_next(QsDirectScan *direct);

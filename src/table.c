@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -343,10 +344,12 @@ describe(Relation rel, QsTableKind kind)
 		infos[kind] = NULL;
 	}
 
-	if (rel->rd_rel->relkind != RELKIND_RELATION)
+	/* claims read the heap's own pages (see ready_direct.c) */
+	if (rel->rd_rel->relkind != RELKIND_RELATION ||
+		rel->rd_tableam != GetHeapamTableAmRoutine())
 		ereport(ERROR,
 				(errcode(QS_TABLE_UNSUITABLE),
-				 errmsg("\"%s\" is not a plain table",
+				 errmsg("\"%s\" is not a plain table of access method heap",
 						RelationGetRelationName(rel))));
 
 	if (kind == QS_DEAD_LETTER_JOBS)

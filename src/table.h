@@ -4,16 +4,16 @@
  *	  index access methods, without SQL.
  *
  * The tables of a call, a QsJobs, are opened, used and closed within it; an
- * error in between needs no clean-up. A QsTable holds one row at a time: a row is found and locked
- * (qs_lock_by_id(), or the scan of ready.h), its columns are read and set by
- * number, and qs_update() or qs_delete() writes it. Or qs_new_row() starts an
- * empty one, and qs_insert() writes it.
+ * error in between needs no clean-up. A QsTable holds one row at a time: a row
+ * is found and locked (qs_lock_by_id(), or the scan of ready_direct.h), its
+ * columns are read and set by number, and qs_update() or qs_delete() writes it.
+ * Or qs_new_row() starts an empty one, and qs_insert() writes it.
  *
  * Everything that a user may have added to the table is honoured: triggers for
  * rows and statements, CHECK and NOT NULL, generated columns, defaults, indexes
- * and constraints of any kind, foreign keys in both directions, another table
- * access method. Triggers with transition tables, and rules, are refused with
- * an error.
+ * and constraints of any kind, foreign keys in both directions. Triggers with
+ * transition tables, rules, and another access method than heap are refused
+ * with an error.
  */
 #ifndef QS_TABLE_H
 #define QS_TABLE_H

@@ -1,2 +1,2 @@
 # no job is claimed while another lease holds
-s/return DatumGetTimestampTz\(leased_until\) <= ready->now;/return DatumGetTimestampTz(leased_until) != 0;/
+s/if \(entry->until > direct->table->call->now\)/if (entry->until == 0)/

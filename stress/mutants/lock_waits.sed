@@ -1,2 +1,2 @@
 # no job is claimed while another lease holds
-s/LockWaitSkip, 0, &tmfd/LockWaitBlock, TUPLE_LOCK_FLAG_FIND_LAST_VERSION, \&tmfd/
+s/LockTupleNoKeyExclusive, LockWaitSkip, 0,/LockTupleNoKeyExclusive, LockWaitBlock, TUPLE_LOCK_FLAG_FIND_LAST_VERSION,/
