@@ -137,6 +137,25 @@ build()
 	export PATH="$bindir:$PATH"
 }
 
+# The same with places where a test can stop a session (src/fault.h), in a tree
+# of its own; QS_FAULTS tells tests where that is.
+build_with_faults()
+{
+	local dir=$QS_BUILD/faults
+
+	mkdir -p "$dir/source"
+	rm -rf "$dir/root"
+	cp -al "$QS_BUILD/root" "$dir/root"
+	cp -Rpu "$src/Makefile" "$src/queue_service.control" \
+		"$src"/queue_service--*.sql "$src/src" "$dir/source"
+	rm -f "$dir"/source/src/*.[od] "$dir"/source/*.so
+	make -s -j"$(nproc)" -C "$dir/source" PG_CONFIG="$PG_CONFIG" \
+		COPT=-DQS_FAULT_POINTS all >&2
+	make -s -C "$dir/source" PG_CONFIG="$PG_CONFIG" DESTDIR="$dir/root" install >&2
+	QS_FAULTS=$dir/root$(dirname "$("$PG_CONFIG" --bindir)")
+	export QS_FAULTS
+}
+
 # start_server NAME: start a private server and point libpq at it; the log goes
 # to $QS_BUILD/log/NAME.log. It listens on a socket in a folder of its own
 # only, so its port number cannot collide. Preloads the library unless

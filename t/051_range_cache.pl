@@ -1,0 +1,559 @@
+# No claim misses a job that the range cache hides: for each rule in
+# range_cache.h and ready_direct.c the steps, one by one, that would lose a job
+# without it. And how many index entries claims look at, in counts.
+#
+# Needs a build in which sessions stop at places in the code (fault.h).
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+if (!$ENV{QS_FAULTS})
+{
+	plan skip_all => 'needs a build with -DQS_FAULT_POINTS';
+}
+
+my $tenant = '01890000-0000-7000-8000-000000000001';
+my $node = PostgreSQL::Test::Cluster->new('faults',
+	install_path => $ENV{QS_FAULTS});
+
+$node->init;
+$node->append_conf(
+	'postgresql.conf', qq(
+	shared_preload_libraries = 'queue_service'
+	queue_service.cache_size = '1MB'
+	autovacuum = off
+	max_prepared_transactions = 5
+));
+$node->start;
+$node->safe_psql(
+	'postgres', qq(
+	CREATE EXTENSION queue_service;
+	INSERT INTO tenants (id, name) VALUES ('$tenant', 'one');
+	ALTER DATABASE postgres SET app.current_tenant = '$tenant';
+));
+
+# Sessions that go on while others act.
+
+sub session
+{
+	return $node->background_psql('postgres', on_error_stop => 0);
+}
+
+my $main = session();
+my $controller = session();
+my $horizon = session();
+my $other = session();
+
+sub query
+{
+	my ($sql) = @_;
+
+	return $main->query_safe($sql);
+}
+
+# While this is on, dead rows stay, and their index entries.
+sub hold_horizon
+{
+	$horizon->query_safe(
+		'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queues;');
+	return;
+}
+
+sub free_horizon
+{
+	$horizon->query_safe('COMMIT');
+	return;
+}
+
+# Lets the session begin with the SQL, up to the place in the code.
+sub stop_at
+{
+	my ($session, $place, $sql) = @_;
+
+	$controller->query_safe('SELECT pg_advisory_lock(42)');
+	$session->query_safe("SET queue_service.fault_point = '$place'");
+	$session->query_until(qr/started/, "\\echo started\n$sql;\n");
+	$node->poll_query_until('postgres',
+		"SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+	) or die "did not come to $place";
+	return;
+}
+
+# Lets it go on, and returns what the SQL gave.
+sub go_on
+{
+	my ($session) = @_;
+	my $result;
+
+	$controller->query_safe('SELECT pg_advisory_unlock(42)');
+	$result = $session->query('RESET queue_service.fault_point');
+	$result =~ s/\s+$//;
+	$result =~ s/^\s+//;
+	return $result;
+}
+
+# Queues and jobs. A job's key is its number; its payload as well.
+
+my $queues = 0;
+
+sub queue
+{
+	my $name = 'q' . ++$queues;
+
+	query("SELECT queue_create('$name', keep_completed => '0', default_lease => '1 day')");
+	return $name;
+}
+
+sub insert
+{
+	my ($queue, $from, $to, %columns) = @_;
+	my $names = join '', map { ", $_" } sort keys %columns;
+	my $values = join '', map { ", $columns{$_}" } sort keys %columns;
+
+	return qq(INSERT INTO jobs (queue_id, run_at, payload$names)
+		SELECT q.id, timestamptz '2020-01-01 UTC' + i * interval '1 second', to_jsonb(i)$values
+		FROM queues q, generate_series($from\::numeric, $to) i
+		WHERE name = '$queue';);
+}
+
+# Jobs that were there, and are gone.
+sub insert_dead
+{
+	my ($queue, $from, $to) = @_;
+
+	query(insert($queue, $from, $to));
+	query(qq(DELETE FROM jobs WHERE payload::numeric BETWEEN $from AND $to
+		AND queue_id = (SELECT id FROM queues WHERE name = '$queue')));
+	return;
+}
+
+my %leased = (
+	status => q('processing'),
+	lease_token => '1',
+	leased_until => q(now() + interval '1 day'),
+	attempts => 1);
+
+sub claim
+{
+	my ($queue, $arguments) = @_;
+
+	$arguments = defined $arguments ? ", $arguments" : '';
+	return "SELECT payload FROM queue_claim('$queue', 'w'$arguments)";
+}
+
+sub where
+{
+	my ($queue, $job) = @_;
+
+	return "WHERE payload = '$job' AND queue_id = (SELECT id FROM queues WHERE name = '$queue')";
+}
+
+sub is_claimed
+{
+	my ($queue, $job, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is(query(claim($queue)), $job, $name);
+	return;
+}
+
+sub is_empty
+{
+	my ($queue, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is(query(claim($queue)), '', $name);
+	return;
+}
+
+sub cache
+{
+	my ($column) = @_;
+
+	return query("SELECT $column FROM queue_cache");
+}
+
+my $q;
+hold_horizon();
+
+# Announce: what comes into a range that is known ...
+$q = queue();
+insert_dead($q, 1, 40);
+is_empty($q, 'nothing there yet');
+cmp_ok(cache('ranges'), '>', 0, 'a range is known');
+query(insert($q, 20.5, 20.5));
+is_claimed($q, '20.5', 'a job that comes into a known range');
+query(insert($q, 41, 41));
+is_claimed($q, '41', 'a job that comes behind a known range');
+query(insert($q, 0, 0));
+is_claimed($q, '0', 'a job that comes before a known range');
+
+# ... or while a claimer has read the leaf page already ...
+$q = queue();
+insert_dead($q, 1, 40);
+stop_at($other, 'leaf', claim($q));
+query(insert($q, 20.5, 20.5));
+is(go_on($other), '', 'a claim that read the leaf page before');
+is_claimed($q, '20.5', 'a job that comes after the leaf page was read');
+
+# ... or before it publishes ...
+$q = queue();
+insert_dead($q, 1, 40);
+stop_at($other, 'publish', claim($q));
+query(insert($q, 20.5, 20.5));
+is(go_on($other), '', 'a claim that looked before');
+is_claimed($q, '20.5', 'a job that comes between look and publication');
+
+# ... and so many that the ring of announcements goes around.
+$q = queue();
+insert_dead($q, 1, 40);
+stop_at($other, 'leaf', claim($q));
+query(insert($q, 20.5, 20.5));
+query(insert($q, 1001, 1600, priority => -1));
+is(go_on($other), '', 'a claim that read the leaf page long before');
+is_claimed($q, '20.5', 'a job whose announcement is forgotten');
+
+# An entry that is not announced yet is in the index, and not committed.
+$q = queue();
+insert_dead($q, 1, 40);
+stop_at($other, 'announce', insert($q, 20.5, 20.5));
+is_empty($q, 'a claim between index entry and announcement');
+go_on($other);
+is_claimed($q, '20.5', 'a job that is announced after it was seen');
+
+# Register first: what is published in the middle of a long scan registers it
+# anew, and what came meanwhile must be seen then.
+$q = queue();
+insert_dead($q, 1, 600);
+query(insert($q, 601, 601));
+stop_at($other, 'publish', claim($q));
+query(insert($q, 260.5, 260.5));
+is(go_on($other), '260.5', 'a job that comes in the middle of a long scan');
+
+# Chain: the first member of a HOT chain is dead, the last one is a job.
+$q = queue();
+insert_dead($q, 1, 20);
+insert_dead($q, 22, 40);
+query(insert($q, 21, 21));
+query("UPDATE jobs SET headers = '{}' " . where($q, 21));
+is_claimed($q, '21', 'a job that was updated in place');
+
+# Earlier: what ends a lease before its time, in place.
+$q = queue();
+query(insert($q, 1, 40, %leased));
+is_empty($q, 'all are leased');
+is( query(
+		"SELECT outcome FROM jobs j, queue_release(j.id, 1) " . where($q, 20)),
+	'released',
+	'one is released');
+is_claimed($q, '20', 'a job that was released');
+query("UPDATE jobs SET leased_until = now() " . where($q, 30));
+is_claimed($q, '30', 'a job whose lease was ended by an UPDATE');
+query("UPDATE jobs SET run_at = '2020-01-01 UTC' " . where($q, 35));
+query("UPDATE jobs SET status = 'pending' " . where($q, 35));
+is_claimed($q, '35', 'a job that was moved by an UPDATE');
+
+# A user's trigger may shorten a lease.
+query(
+	q(CREATE FUNCTION shorten() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN NEW.leased_until := OLD.leased_until - interval '2 days'; RETURN NEW; END $$;
+	CREATE TRIGGER shorten BEFORE UPDATE ON jobs FOR EACH ROW
+		WHEN (NEW.leased_until > OLD.leased_until) EXECUTE FUNCTION shorten();));
+query("SELECT h.held FROM jobs j, queue_heartbeat(j.id, 1, '2 days') h " . where($q, 25));
+query('DROP TRIGGER shorten ON jobs');
+is_claimed($q, '25', 'a job whose lease was shortened by a trigger');
+
+# Leases that run out, in place.
+for my $seconds (5, 20, 80)
+{
+	my $queue = queue();
+	my $early;
+
+	query(insert($queue, 1, 40, %leased,
+			leased_until => "now() + interval '$seconds s'"));
+	$early = query(claim($queue));
+	next if $early ne '' && $seconds < 80;
+	is($early, '', 'all leases last');
+	query("SELECT pg_sleep(extract(epoch FROM max(leased_until) - clock_timestamp()) + 0.01) FROM jobs "
+		  . "WHERE queue_id = (SELECT id FROM queues WHERE name = '$queue')");
+	is_claimed($queue, '1', 'a job whose lease ran out');
+	last;
+}
+
+# Leases among dead rows are not for ever what those are.
+$q = queue();
+insert_dead($q, 1, 20);
+query(insert($q, 21, 30, %leased));
+insert_dead($q, 31, 100);
+is_empty($q, 'leases among dead rows');
+query("UPDATE jobs SET status = 'pending' " . where($q, 25));
+is_claimed($q, '25', 'one of them given back');
+
+# Own claims: gone with the transaction, or a part of it.
+$q = queue();
+query(insert($q, 1, 20));
+$other->query_safe('BEGIN; ' . claim($q, 20) . ';');
+is_empty($q, 'all are claimed by a transaction');
+$other->query_safe('ROLLBACK');
+is_claimed($q, '1', 'a claim that was rolled back');
+$other->query_safe('BEGIN; SAVEPOINT s; ' . claim($q, 20) . ';');
+is_empty($q, 'the rest is claimed by a subtransaction');
+$other->query_safe('ROLLBACK TO s');
+is_claimed($q, '2', 'a claim that was rolled back to a savepoint');
+$other->query_safe('SAVEPOINT t; ' . claim($q, 20) . '; RELEASE t;');
+is_empty($q, 'the rest is claimed by a released subtransaction');
+$other->query_safe('ROLLBACK TO s');
+is_claimed($q, '3', 'a claim whose released subtransaction was rolled back');
+$other->query_safe("ROLLBACK; BEGIN; " . claim($q, 20) . "; PREPARE TRANSACTION 'p';");
+is_empty($q, 'the rest is claimed by a prepared transaction');
+query("ROLLBACK PREPARED 'p'");
+is_claimed($q, '4', 'a claim whose prepared transaction was rolled back');
+$other->query_safe('BEGIN; ' . claim($q, 20, "lease => '1 day'") . '; COMMIT;');
+is_empty($q, 'a claim that was committed');
+
+# Others' new jobs: there with the commit; before that to who inserted them.
+$q = queue();
+$other->query_safe('BEGIN; ' . insert($q, 1, 20));
+is_empty($q, 'jobs of an open transaction');
+is($other->query_safe(claim($q)), '1', 'a claim of the transaction that inserted them');
+is_empty($q, 'still jobs of an open transaction');
+$other->query_safe('SAVEPOINT s; ' . insert($q, 1.5, 1.5) . 'ROLLBACK TO s;');
+$other->query_safe(insert($q, 10.5, 10.5) . 'COMMIT;');
+is_claimed($q, '2', 'a job whose transaction was committed');
+is(query("SELECT count(*) FROM queue_claim('$q', 'w', 100)"),
+	19, 'all that are left');
+
+# Trigger: off, and on again; off and on by one transaction; on, but for
+# origins only, as pg_restore --disable-triggers leaves it.
+$q = queue();
+insert_dead($q, 1, 40);
+is_empty($q, 'a range, while the trigger is in order');
+query('ALTER TABLE jobs DISABLE TRIGGER queue_announce');
+query(insert($q, 10.5, 10.5));
+is_claimed($q, '10.5', 'a job that comes while the trigger is off');
+is_empty($q, 'a claim while the trigger is off');
+query(insert($q, 20.5, 20.5));
+query('ALTER TABLE jobs ENABLE ALWAYS TRIGGER queue_announce');
+is_claimed($q, '20.5', 'a job that came while the trigger was off');
+is_empty($q, 'a range, as the trigger is in order again');
+query('BEGIN; ALTER TABLE jobs DISABLE TRIGGER queue_announce;'
+	  . insert($q, 30.5, 30.5)
+	  . 'ALTER TABLE jobs ENABLE ALWAYS TRIGGER queue_announce; COMMIT;');
+is_claimed($q, '30.5', 'a job that a transaction inserted with the trigger off');
+query('BEGIN; ALTER TABLE jobs DISABLE TRIGGER queue_announce;'
+	  . 'ALTER TABLE jobs ENABLE ALWAYS TRIGGER queue_announce;'
+	  . claim($q) . '; ALTER TABLE jobs DISABLE TRIGGER queue_announce;'
+	  . insert($q, 31.5, 31.5)
+	  . 'ALTER TABLE jobs ENABLE ALWAYS TRIGGER queue_announce; COMMIT;');
+is_claimed($q, '31.5', '... that claimed before, and twice had it off');
+query('ALTER TABLE jobs ENABLE TRIGGER queue_announce');
+is_empty($q, 'a claim while the trigger is for origins');
+query('BEGIN; SET LOCAL session_replication_role = replica;'
+	  . insert($q, 32.5, 32.5) . 'COMMIT;');
+is_claimed($q, '32.5', 'a replica\'s job while the trigger is for origins');
+query('ALTER TABLE jobs ENABLE ALWAYS TRIGGER queue_announce');
+is_empty($q, 'a range, as the trigger is ALWAYS again');
+query('BEGIN; SET LOCAL session_replication_role = replica;'
+	  . insert($q, 33.5, 33.5) . 'COMMIT;');
+is_claimed($q, '33.5', 'a replica\'s job');
+
+# Source: what was learned of an index that was rolled back. The entries there
+# are dead, as those of an aborted subtransaction.
+$q = queue();
+query(insert($q, 20, 20));
+query('BEGIN; TRUNCATE jobs; SAVEPOINT s;'
+	  . insert($q, 1, 40)
+	  . 'ROLLBACK TO s;'
+	  . claim($q)
+	  . '; ROLLBACK;');
+is_claimed($q, '20', 'a job that was there before a TRUNCATE rolled back');
+
+# Indexes that are made anew
+$q = queue();
+insert_dead($q, 1, 40);
+is_empty($q, 'a range of the index');
+query('REINDEX TABLE jobs');
+query(insert($q, 20.5, 20.5));
+is_claimed($q, '20.5', 'a job after REINDEX');
+free_horizon();
+query('REINDEX TABLE CONCURRENTLY jobs');
+query(insert($q, 21.5, 21.5));
+is_claimed($q, '21.5', 'a job after REINDEX CONCURRENTLY');
+
+# Another queue's job becomes this one's.
+my $p = queue();
+$q = queue();
+hold_horizon();
+insert_dead($q, 1, 40);
+is_empty($q, 'a range');
+query(insert($p, 20.5, 20.5));
+query("UPDATE jobs SET queue_id = (SELECT id FROM queues WHERE name = '$q') "
+	  . where($p, 20.5));
+is_claimed($q, '20.5', 'a job that came from another queue');
+
+# Equal keys. A locked job is passed over, and no range has its key ...
+$q = queue();
+insert_dead($q, 1, 40);
+query(insert($q, 41, 41));
+$other->query_safe('BEGIN; SELECT id FROM jobs ' . where($q, 41) . 'FOR UPDATE;');
+is_empty($q, 'one is locked');
+$other->query_safe('ROLLBACK');
+is_claimed($q, '41', 'a job that was locked');
+
+# ... also if its entry stands before the dead one of its older version, which
+# has the same key: the newer version is at the place of a row that is gone.
+free_horizon();
+query('CREATE INDEX not_hot ON jobs (leased_until)');
+$q = queue();
+query(insert($q, 100, 100));
+query(insert($q, 1, 1));
+query('DELETE FROM jobs ' . where($q, 100));
+query('VACUUM (INDEX_CLEANUP ON) jobs');
+hold_horizon();
+my $before = query('SELECT ctid FROM jobs ' . where($q, 1));
+query('UPDATE jobs SET leased_until = now() ' . where($q, 1));
+is(query("SELECT ctid < '$before' FROM jobs " . where($q, 1)),
+	't', 'the newer version stands before the older one');
+insert_dead($q, 2, 41);
+$other->query_safe('BEGIN; SELECT id FROM jobs ' . where($q, 1) . 'FOR UPDATE;');
+is_empty($q, 'it is locked');
+$other->query_safe('ROLLBACK');
+is_claimed($q, '1', 'a job whose older version has the same key');
+
+# Updates that are not HOT leave a new entry with the same key, which a claimer
+# that read the leaf page before does not see.
+for my $verb (qw(claim heartbeat release update))
+{
+	my %sql = (
+		claim => claim($q = queue(), "lease => '1 us'"),
+		heartbeat => "SELECT h.held FROM jobs j, queue_heartbeat(j.id, 1, '1 us') h ",
+		release => "SELECT outcome FROM jobs j, queue_release(j.id, 1) ",
+		update => "UPDATE jobs SET leased_until = now() ");
+
+	insert_dead($q, 1, 20);
+	insert_dead($q, 22, 40);
+	query(
+		insert($q, 21, 21,
+			$verb eq 'claim' ? () :
+			  (%leased,
+				$verb eq 'heartbeat' ? (leased_until => 'now()') : ())));
+	stop_at($other, 'leaf', claim($q));
+	query($sql{$verb} . ($verb eq 'claim' ? '' : where($q, 21)));
+	is(go_on($other), '', "$verb, not HOT: a claim that read the leaf page before");
+	is_claimed($q, '21', "$verb, not HOT: the job is there");
+}
+query('DROP INDEX not_hot');
+
+# Bounded: more queues than there is room for. A head may go while its claimer
+# is between look and publication.
+$q = queue();
+insert_dead($q, 1, 40);
+stop_at($other, 'publish', claim($q));
+query(
+	q(DO $$ BEGIN FOR i IN 1 .. 2500 LOOP
+		PERFORM queue_create('many' || i, keep_completed => '0'); END LOOP; END $$;));
+query(
+	q(INSERT INTO jobs (queue_id)
+		SELECT q.id FROM queues q, generate_series(1, 10) WHERE name LIKE 'many%';));
+query(q(DELETE FROM jobs WHERE queue_id IN (SELECT id FROM queues WHERE name LIKE 'many%')));
+query(
+	q(DO $$ BEGIN FOR i IN 1 .. 2500 LOOP
+		PERFORM queue_claim('many' || i); END LOOP; END $$));
+cmp_ok(cache('evicted'), '>', 0, 'queues were evicted');
+query(insert($q, 20.5, 20.5));
+is(go_on($other), '', 'a claim that began before that');
+is_claimed($q, '20.5', 'a job of an evicted queue');
+query(insert($q, 21.5, 21.5));
+is_claimed($q, '21.5', 'another one');
+free_horizon();
+
+# Index entries that claims look at: at all in front of the first job once, and
+# hardly at any from then on: at some leases that are too few for a range.
+
+my $big;
+
+sub visited
+{
+	my ($claims, $sql) = @_;
+
+	return query(
+		"SELECT visited_mean * claims AS before FROM queue_cache \\gset\n"
+		  . "$sql;\n" x $claims
+		  . "SELECT round(visited_mean * claims - :before) FROM queue_cache");
+}
+
+sub is_flat
+{
+	my ($queue, $first, $name) = @_;
+	my $sql = "SELECT FROM queue_claim('$queue', 'w', lease => '1 day')";
+	my $all;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	cmp_ok(visited(1, $sql), '>=', $first, "$name: the first claim looks at all")
+	  if $first;
+	$all = visited(20, $sql);
+	cmp_ok($all, '<=', 20 * 8, "$name: the next ones look at few");
+	note("$name: 20 claims look at $all entries");
+	return;
+}
+
+hold_horizon();
+$big = queue();
+insert_dead($big, 1, 20000);
+query(insert($big, 20001, 20060));
+is_flat($big, 20000, '20000 dead rows');
+
+$q = queue();
+query(insert($q, 1, 20000,
+		run_at => "now() + interval '1 day'", priority => 1)
+	=~ s/run_at, payload/enqueued_at, payload/r);
+query(insert($q, 20001, 20060));
+is_flat($q, 0, '20000 delayed jobs of higher priority');
+
+$q = queue();
+query(insert($q, 1, 2000, %leased));
+query(insert($q, 2001, 2100));
+is_flat($q, 2000, '2000 leased jobs');
+query("SELECT count(*) FROM (SELECT queue_heartbeat(id, 1, '2 days') FROM jobs "
+	  . "WHERE queue_id = (SELECT id FROM queues WHERE name = '$q') AND payload::int <= 2000) h"
+);
+is_flat($q, 0, '... after heartbeats');
+
+$q = queue();
+query(insert($q, 20001, 20060));
+$other->query_safe('BEGIN; ' . insert($q, 1, 20000));
+is_flat($q, 20000, '20000 jobs of an open transaction');
+$other->query_safe('COMMIT');
+is_claimed($q, '1', 'the first of them, when they are committed');
+
+# After a restart the cache is empty; without preload there is none.
+$_->quit for ($main, $other, $horizon, $controller);
+$node->restart;
+$main = session();
+$horizon = session();
+hold_horizon();
+query(insert($big, 30001, 30060));
+query(claim($big)) for 1 .. 3;
+is_flat($big, 0, 'after a restart');
+$_->quit for ($main, $horizon);
+
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+$node->restart;
+$main = session();
+$q = queue();
+insert_dead($q, 1, 40);
+is_empty($q, 'nothing there, not preloaded');
+query(insert($q, 20.5, 20.5));
+is_claimed($q, '20.5', 'a job, not preloaded');
+query(insert($q, 1, 3, %leased, leased_until => 'now()'));
+is_claimed($q, '1', 'a job whose lease ran out, not preloaded');
+is(cache('claims'), '0', 'nothing is counted, not preloaded');
+
+$main->quit;
+$node->stop;
+
+done_testing();
