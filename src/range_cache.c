@@ -175,12 +175,16 @@ startup(void)
 void
 qs_cache_init(void)
 {
-	if (!process_shared_preload_libraries_in_progress)
-		return;
+	bool		preloaded = process_shared_preload_libraries_in_progress;
+
+	/* without preload it has no effect, but may stand in a file all the same */
 	DefineCustomIntVariable("queue_service.cache_size",
 							"Shared memory for what claims need not look at.",
 							NULL, &cache_size, 32 * 1024, 1024, 1024 * 1024,
-							PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
+							preloaded ? PGC_POSTMASTER : PGC_SIGHUP,
+							GUC_UNIT_KB, NULL, NULL, NULL);
+	if (!preloaded)
+		return;
 	previous_request_hook = shmem_request_hook;
 	shmem_request_hook = request;
 	previous_startup_hook = shmem_startup_hook;

@@ -211,10 +211,10 @@ foreach my $function (@functions)
 	my ($signature) = ($section{$name} // '') =~ /^```text\n(.*?)```/ms;
 
 	$signature = ($signature // '') =~ s/\s+/ /gr =~ s/\( /(/gr =~ s/timestamptz/timestamp with time zone/gr;
-	# a procedure returns nothing, which the catalog calls -
+	# a procedure returns nothing, which the catalog calls void
 	my ($documented, $result) = $signature =~ /^(?:CALL )?\Q$name\E\((.*?)\)(?: -> (.*?))? $/;
 	fail("$name: has a signature"), next unless defined $documented;
-	$result //= '-';
+	$result //= 'void';
 
 	is( $result,
 		($set eq 't' ? 'setof ' : '') . (@out ? join(', ', map { "$_->[0] $_->[1]" } @out) : $type),

