@@ -68,6 +68,8 @@ is(counts(), 'completed 1, pending 2, processing 1', 'all jobs are there');
 
 $node->append_conf('postgresql.conf',
 	"shared_preload_libraries = 'queue_service'");
+# What is compared across a crash must be on disk, claims too.
+$node->append_conf('postgresql.conf', 'queue_service.async_claim = off');
 $node->restart;
 is(counts(), 'completed 1, pending 2, processing 1',
 	'all jobs are there after a restart with the library preloaded');
