@@ -5,6 +5,8 @@
 #   make check              everything, on private servers; needs no set-up
 #   make check-regress      one layer of it, as are check-isolation, check-tap
 #                           and check-compilers; TESTS="name name" picks tests
+#   make check-assert       the same and more, on a PostgreSQL with assertions,
+#                           which it builds the first time
 #   make quickstart, psql   see it work, play with it
 
 MODULE_big = queue_service
@@ -39,7 +41,7 @@ override with_llvm = no
 # These run scripts that find or install what they need, so they work where
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
-	check-mutants bench stress quickstart psql
+	check-assert check-mutants bench stress quickstart psql
 
 ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
 
@@ -62,6 +64,8 @@ check:
 	@scripts/check all $(TESTS)
 check-regress check-isolation check-tap check-compilers:
 	@scripts/check $(@:check-%=%) $(TESTS)
+check-assert:
+	@scripts/check-assert all $(TESTS)
 check-mutants:
 	@mutants/run $(TESTS)
 bench:
