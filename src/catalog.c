@@ -23,6 +23,7 @@
 
 static QsCatalog current;
 static bool current_valid = false;
+static uint64 invalidations = 0;
 
 static const char *const table_names[QS_NTABLES] = {
 	"jobs", "critical_jobs", "dead_letter_jobs"
@@ -34,6 +35,7 @@ static const char *const ready_index_names[QS_NTABLES] = {
 static void
 forget_relation(Datum arg pg_attribute_unused(), Oid relid)
 {
+	invalidations++;
 	if (relid == InvalidOid || relid == current.queues)
 		current_valid = false;
 	for (int i = 0; i < QS_NTABLES; i++)
@@ -46,6 +48,7 @@ forget_all(Datum arg pg_attribute_unused(),
 		   int cacheid pg_attribute_unused(),
 		   uint32 hashvalue pg_attribute_unused())
 {
+	invalidations++;
 	current_valid = false;
 }
 
@@ -92,6 +95,7 @@ qs_catalog(FunctionCallInfo fcinfo)
 {
 	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	QsCatalog	found = {0};
+	uint64		before;
 	oidvector  *no_arguments;
 	char	   *quoted;
 
@@ -99,6 +103,7 @@ qs_catalog(FunctionCallInfo fcinfo)
 	if (current_valid && current.schema == schema)
 		return &current;
 
+	before = invalidations;
 	found.schema = schema;
 	found.queues = find_relation(schema, "queues");
 	for (int i = 0; i < QS_NTABLES; i++)
@@ -120,7 +125,8 @@ qs_catalog(FunctionCallInfo fcinfo)
 	found.schema_quoted = quoted;
 	found.generation = current.generation + 1;
 	current = found;
-	current_valid = true;
+	/* what was invalidated while it was looked up is used, but not kept */
+	current_valid = invalidations == before;
 	return &current;
 }
 

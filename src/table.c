@@ -80,10 +80,12 @@ typedef struct QsTableInfo
 
 static QsTableInfo *infos[QS_NTABLES];
 static QsTableInfo *retired = NULL;
+static uint64 invalidations = 0;	/* of any relation */
 
 static void
 forget(Datum arg pg_attribute_unused(), Oid relid)
 {
+	invalidations++;
 	for (int i = 0; i < QS_NTABLES; i++)
 		if (infos[i] != NULL &&
 			(relid == InvalidOid || relid == infos[i]->relid ||
@@ -323,6 +325,7 @@ static QsTableInfo *
 describe(Relation rel, QsTableKind kind)
 {
 	QsTableInfo *info = infos[kind];
+	uint64		before = invalidations;
 	MemoryContext cxt;
 	MemoryContext caller;
 
@@ -369,7 +372,12 @@ describe(Relation rel, QsTableKind kind)
 	MemoryContextSwitchTo(caller);
 
 	MemoryContextSetParent(cxt, CacheMemoryContext);
-	info->valid = true;
+
+	/*
+	 * What was invalidated while it was looked at is used, but not kept: an
+	 * index that is being built concurrently must not be missed later.
+	 */
+	info->valid = invalidations == before;
 	infos[kind] = info;
 	return info;
 }
