@@ -450,8 +450,7 @@ SELECT j.tenant_id = queue_tenant() AS own FROM queue_peek('common') p JOIN jobs
 
 -- COPY
 COPY (SELECT name FROM queues ORDER BY name) TO stdout;
-COPY jobs (queue_id) FROM stdin;
-\.
+\copy jobs (queue_id) from '/dev/null'
 COPY rate_limiters TO stdout;
 RESET ROLE;
 
