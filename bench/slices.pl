@@ -114,9 +114,6 @@ END
 	  sub { "COPY bare_jobs (tenant_id, queue_id, payload) FROM '$temp/copy';" },
 	'enqueue_many' =>
 	  sub { "SELECT count(*) FROM queue_enqueue_many('keep1', :payloads);" },
-	# for the effect of our own choices, against the table as it is
-	'no jobs_tenant_idx' => sub { service('keep1', $_[0]) },
-	map { my $f = $_; ("fillfactor $f" => sub { service('keep0', $_[0]) }) } (45, 60, 80, 100),
 );
 
 my @claims = ('minimal', 'minimal, deletes', 'keep 0', 'keep 1 day');

@@ -84,9 +84,7 @@ SELECT id = :'q' AS id, tenant_id = :tenant AS tenant, name FROM queues;
 INSERT INTO jobs (queue_id, payload) SELECT id, '6' FROM queues WHERE name = 'q';
 INSERT INTO jobs (tenant_id, queue_id, job_type, payload, priority, run_at, max_attempts, group_key) VALUES (:tenant, :'q', 'mail', '7', 1, now(), 2, 'g');
 -- COPY is not there for whom row-level security applies to
-COPY jobs (tenant_id, queue_id, payload) FROM stdin;
-00000000-0000-4000-8000-000000001301	00000000-0000-4000-8000-000000000000	8
-\.
+\copy jobs (tenant_id, queue_id, payload) from '/dev/null'
 -- not for another tenant, not under an id or in a state of its own
 INSERT INTO jobs (tenant_id, queue_id) VALUES (:other, :'q');
 INSERT INTO jobs (tenant_id, queue_id) SELECT :other, id FROM queues;

@@ -441,10 +441,16 @@ SET app.current_tenant = :nobody;
 EXECUTE names;
 SET app.current_tenant = :own;
 
+-- Neither does a session that has served the other tenant keep its queues.
+SET app.current_tenant = :other;
+SELECT count(*) > 0 AS peeked FROM queue_peek('bravo') b, queue_peek('common') c;
+SET app.current_tenant = :own;
+SELECT hostile.brief(hostile.outcome('SELECT FROM queue_peek(''bravo'')')) AS foreign;
+SELECT j.tenant_id = queue_tenant() AS own FROM queue_peek('common') p JOIN jobs j ON j.id = p.job_id;
+
 -- COPY
 COPY (SELECT name FROM queues ORDER BY name) TO stdout;
-COPY jobs (queue_id) FROM stdin;
-\.
+\copy jobs (queue_id) from '/dev/null'
 COPY rate_limiters TO stdout;
 RESET ROLE;
 

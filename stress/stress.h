@@ -5,6 +5,7 @@
  *
  *	  main.c	options, set-up, disturbance, draining, report
  *	  client.c	what a client does
+ *	  session.c	its connection and transactions
  *	  history.c	what clients were told
  *	  check.c	whether that can be true
  */
@@ -136,7 +137,7 @@ extern int	nerror_counts;
 extern const char *conninfo;
 extern volatile bool stopping;
 
-/* client.c */
+/* client.c and session.c */
 extern void *client_main(void *arg);
 extern void client_connect(Client *client);
 extern PGresult *client_query(Client *client, const char *format,...)

@@ -1,0 +1,328 @@
+/*
+ * session.c
+ *	  A client's connection, its transactions, and what it and all clients
+ *	  remember of them.
+ *
+ * A client may be killed at any time. What it was doing then is aborted for
+ * certain if it was in a transaction block that it had not begun to commit;
+ * else its fate is unknown.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "session.h"
+
+#define MAX_SQL 65536
+#define RECENT 512				/* jobs of a tenant that clients know of */
+
+/* errors that these disturbances cause */
+static const char *const expected_states[] = {
+	"57P01",					/* killed */
+	"57014",					/* statement_timeout */
+	"40P01",					/* deadlock */
+	"40001",					/* REPEATABLE READ and above */
+	"QS030",					/* lease lost, strict */
+	"QS031",					/* key taken, reject */
+	"QS011"						/* no such job (any more) */
+};
+
+volatile long wanted_depth = 1000;
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static Id	recent[NTENANTS][RECENT];
+static int	nrecent[NTENANTS];
+static long made = 0;
+static long ended = 0;
+
+ErrorCount	error_counts[MAX_ERRORS];
+int			nerror_counts = 0;
+
+/* splitmix64 */
+uint64_t
+random_next(uint64_t *state)
+{
+	uint64_t	z = (*state += UINT64_C(0x9e3779b97f4a7c15));
+
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
+int
+pick(Client *client, int n)
+{
+	return (int) (random_next(&client->random) % (uint64_t) n);
+}
+
+bool
+chance(Client *client, int percent)
+{
+	return pick(client, 100) < percent;
+}
+
+/* About how many jobs are unfinished. */
+long
+outstanding(void)
+{
+	return __atomic_load_n(&made, __ATOMIC_RELAXED) -
+		__atomic_load_n(&ended, __ATOMIC_RELAXED);
+}
+
+void
+remember(int tenant, Id job)
+{
+	pthread_mutex_lock(&mutex);
+	recent[tenant][nrecent[tenant]++ % RECENT] = job;
+	pthread_mutex_unlock(&mutex);
+}
+
+bool
+recall(Client *client, Id *job)
+{
+	int			tenant = client->tenant < 0 ? pick(client, NTENANTS) : client->tenant;
+	int			n;
+
+	pthread_mutex_lock(&mutex);
+	n = nrecent[tenant] < RECENT ? nrecent[tenant] : RECENT;
+	if (n > 0)
+		*job = recent[tenant][pick(client, n)];
+	pthread_mutex_unlock(&mutex);
+	return n > 0;
+}
+
+/* Notes an error; extra_state is one more that is to be expected, or NULL. */
+void
+count_error(PGresult *result, const char *extra_state)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+	bool		expected = false;
+	int			i;
+
+	if (state == NULL)
+		return;					/* the connection broke without a word */
+	for (i = 0; i < (int) (sizeof(expected_states) / sizeof(*expected_states)); i++)
+		expected |= strcmp(state, expected_states[i]) == 0;
+	expected |= extra_state != NULL && strcmp(state, extra_state) == 0;
+
+	pthread_mutex_lock(&mutex);
+	for (i = 0; i < nerror_counts; i++)
+		if (strcmp(error_counts[i].state, state) == 0 &&
+			error_counts[i].expected == expected)
+			break;
+	if (i < MAX_ERRORS)
+	{
+		if (i == nerror_counts)
+			nerror_counts++;
+		snprintf(error_counts[i].state, sizeof(error_counts[i].state), "%s", state);
+		snprintf(error_counts[i].message, sizeof(error_counts[i].message), "%s",
+				 message ? message : "");
+		error_counts[i].expected = expected;
+		error_counts[i].count++;
+	}
+	pthread_mutex_unlock(&mutex);
+}
+
+static void
+ignore_notice(void *arg, const PGresult *result)
+{
+	(void) arg;
+	(void) result;
+}
+
+void
+client_connect(Client *client)
+{
+	char		sql[200];
+
+	for (;;)
+	{
+		if (client->conn != NULL)
+			PQfinish(client->conn);
+		client->conn = PQconnectdb(conninfo);
+		PQsetNoticeReceiver(client->conn, ignore_notice, NULL);
+		if (PQstatus(client->conn) == CONNECTION_OK)
+		{
+			snprintf(sql, sizeof(sql),
+					 "SET app.current_tenant = '%s'; SET synchronous_commit = %s",
+					 client->tenant < 0 ? "" : tenants[client->tenant],
+					 client->number % 3 ? "off" : "on");
+			PQclear(PQexec(client->conn, sql));
+		}
+		if (PQstatus(client->conn) == CONNECTION_OK)
+			break;
+		if (stopping)
+		{
+			fprintf(stderr, "could not connect: %s", PQerrorMessage(client->conn));
+			exit(1);
+		}
+		usleep(20000);
+	}
+	client->broken = client->in_block = client->failed = false;
+	client->pid = PQbackendPID(client->conn);
+}
+
+void
+note_result(Client *client, PGresult *result, const char *extra_state)
+{
+	ExecStatusType status = PQresultStatus(result);
+
+	if (result != NULL &&
+		(status == PGRES_FATAL_ERROR || status == PGRES_BAD_RESPONSE))
+	{
+		count_error(result, extra_state);
+		client->failed = true;
+	}
+	if (PQstatus(client->conn) != CONNECTION_OK)
+	{
+		client->pid = 0;
+		client->broken = client->failed = true;
+	}
+}
+
+/*
+ * Runs a statement. If it failed, client->failed, and broken if the connection
+ * is gone; the result then has no rows.
+ */
+PGresult *
+client_query(Client *client, const char *format,...)
+{
+	static __thread char sql[MAX_SQL];
+	va_list		args;
+	PGresult   *result;
+
+	va_start(args, format);
+	if (vsnprintf(sql, sizeof(sql), format, args) >= (int) sizeof(sql))
+		abort();
+	va_end(args);
+	client->statements++;
+	client->sent_at = now_us();
+	result = PQexec(client->conn, sql);
+	/* only notes refer to a job, which may be gone */
+	note_result(client, result, strstr(sql, "INTO notes") ? "23503" :
+				strstr(sql, "INTO effects AS late") ? "23505" : NULL);
+	return result;
+}
+
+int64_t
+number(PGresult *result, int row, int column)
+{
+	return strtoll(PQgetvalue(result, row, column), NULL, 10);
+}
+
+/*
+ * Adds an event about one row of a result, whose last columns are TIMES; or,
+ * with no result, about the last statement.
+ */
+Event *
+add_event(Client *client, Op op, Id job, PGresult *result, int row)
+{
+	Event	   *event = history_add(&client->history, op, job);
+	int			n = result ? PQnfields(result) : 0;
+
+	event->client = client->number;
+	event->tenant = client->tenant < 0 ? 0 : client->tenant;
+	event->start = result ? number(result, row, n - 2) : client->sent_at;
+	event->end = result ? number(result, row, n - 1) : now_us();
+	return event;
+}
+
+/* Transactions ------------------------------------------------------------- */
+
+void
+begin(Client *client)
+{
+	static const char *const levels[] = {"REPEATABLE READ", "SERIALIZABLE"};
+	int			level = client->calm ? 0 : pick(client, 100);
+
+	PQclear(client_query(client, "BEGIN ISOLATION LEVEL %s",
+						 level < 90 ? "READ COMMITTED" : levels[level % 2]));
+	client->in_block = true;
+	if (!client->calm && chance(client, 4))
+		PQclear(client_query(client, "SET LOCAL statement_timeout = %d",
+							 1 + pick(client, 15)));
+}
+
+static void
+count_jobs(const History *history)
+{
+	for (size_t i = history->open; i < history->count; i++)
+	{
+		Op			op = (Op) history->events[i].op;
+
+		if (history->events[i].fate != FATE_OPEN)
+			continue;
+		if (op == OP_ENQUEUED)
+			__atomic_add_fetch(&made, 1, __ATOMIC_RELAXED);
+		else if (op == OP_DONE || op == OP_DIED || op == OP_CANCELLED)
+			__atomic_add_fetch(&ended, 1, __ATOMIC_RELAXED);
+	}
+}
+
+/* Leases that were claimed in a transaction are held once it has committed. */
+void
+end(Client *client, Fate fate)
+{
+	if (fate == FATE_COMMITTED)
+		count_jobs(&client->history);
+	history_end(&client->history, fate);
+	if (fate == FATE_COMMITTED)
+		client->ncommitted = client->nleases;
+	else
+		client->nleases = client->ncommitted;
+	client->in_block = client->failed = false;
+}
+
+/* Ends the block if there is one still; statement_timeout may hit this too. */
+static void
+roll_back(Client *client)
+{
+	while (!client->broken && PQtransactionStatus(client->conn) != PQTRANS_IDLE)
+		PQclear(client_query(client, "ROLLBACK"));
+}
+
+void
+finish(Client *client, bool commit)
+{
+	PGresult   *result;
+	bool		committed;
+
+	bool		unknown;
+
+	if (client->broken)
+	{
+		end(client, FATE_ABORTED);
+		return;
+	}
+	if (!commit || client->failed)
+	{
+		roll_back(client);
+		end(client, FATE_ABORTED);
+		return;
+	}
+	result = client_query(client, "COMMIT");
+	committed = strcmp(PQcmdStatus(result), "COMMIT") == 0;
+	unknown = client->broken;
+	PQclear(result);
+	roll_back(client);
+	end(client, committed ? FATE_COMMITTED : unknown ? FATE_UNKNOWN : FATE_ABORTED);
+}
+
+/* After a statement that may have been a transaction of its own. */
+void
+finish_statement(Client *client)
+{
+	if (!client->in_block)
+		end(client, client->broken ? FATE_UNKNOWN :
+			client->failed ? FATE_ABORTED : FATE_COMMITTED);
+}
+
+/* About how many jobs were made. */
+long
+made_jobs(void)
+{
+	return __atomic_load_n(&made, __ATOMIC_RELAXED);
+}
