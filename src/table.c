@@ -273,7 +273,8 @@ may_fire(Relation rel, const Trigger *trigger)
 static void
 describe_triggers(QsTableInfo *info, Relation rel)
 {
-	TriggerDesc *triggers = rel->trigdesc;
+	/* a copy, since any look into the catalogs may renew that of the relation */
+	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
