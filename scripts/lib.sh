@@ -144,7 +144,7 @@ build_with_faults()
 	local dir=$QS_BUILD/faults
 
 	mkdir -p "$dir/source"
-	rm -rf "$dir/root"
+	rm -rf "$dir/root" "$dir/source/src"
 	cp -al "$QS_BUILD/root" "$dir/root"
 	cp -Rpu "$src/Makefile" "$src/queue_service.control" \
 		"$src"/queue_service--*.sql "$src/src" "$dir/source"
