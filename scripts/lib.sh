@@ -77,8 +77,8 @@ need_tools()
 }
 
 # Make $QS_BUILD, where the user that owns the servers can work. If that user
-# cannot reach this checkout (in a home that is closed to others, say), tmp_check is a link to a folder
-# that it can.
+# cannot reach this checkout (in a home that is closed to others, say),
+# tmp_check is a link to a folder that it can.
 make_build_dir()
 {
 	if [ ! -e "$QS_BUILD" ]
