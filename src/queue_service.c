@@ -11,7 +11,7 @@
 #include "fmgr.h"
 #include "queue.h"
 #include "range_cache.h"
-#include "table.h"
+#include "table_info.h"
 #include "utils/guc.h"
 #include "waiters.h"
 
@@ -24,7 +24,7 @@ _PG_init(void)
 {
 	qs_catalog_init();
 	qs_queue_init();
-	qs_table_init();
+	qs_table_info_init();
 	qs_enqueue_init();
 	qs_cache_init();
 	qs_waiters_init();

@@ -59,7 +59,6 @@ typedef struct QsJobs
 	QsTable		tables[QS_NTABLES];
 } QsJobs;
 
-extern void qs_table_init(void);
 extern void qs_jobs_begin(QsJobs *jobs, QsCall *call);
 extern QsTable *qs_jobs_table(QsJobs *jobs, QsTableKind kind);
 extern void qs_jobs_end(QsJobs *jobs);

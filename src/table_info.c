@@ -1,0 +1,339 @@
+/*
+ * table_info.c
+ *	  Describes a table: see table_info.h.
+ *
+ * Expressions that contain only built-in functions are compiled once and kept,
+ * as pgoutput keeps row filters: setting up CHECK constraints would cost more
+ * than a claim.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/xact.h"
+#include "announce.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "compat.h"
+#include "errors.h"
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parse_coerce.h"
+#include "rewrite/rewriteHandler.h"
+#include "table_info.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+static QsTableInfo *infos[QS_NTABLES];
+static QsTableInfo *retired = NULL;
+static uint64 invalidations = 0;	/* that came, of whatever relation */
+
+static void
+forget(Datum arg pg_attribute_unused(), Oid relid)
+{
+	invalidations++;
+	for (int i = 0; i < QS_NTABLES; i++)
+		if (infos[i] != NULL &&
+			(relid == InvalidOid || relid == infos[i]->relid ||
+			 (infos[i]->indexes != NULL &&
+			  qs_indexes_include(infos[i]->indexes, relid))))
+			infos[i]->valid = false;
+}
+
+static void
+free_retired(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	while (retired != NULL)
+	{
+		QsTableInfo *next = retired->next;
+
+		MemoryContextDelete(retired->cxt);
+		retired = next;
+	}
+}
+
+/* Registers the callbacks; once a session. */
+void
+qs_table_info_init(void)
+{
+	CacheRegisterRelcacheCallback(forget, (Datum) 0);
+	RegisterXactCallback(free_retired, NULL);
+}
+
+static bool
+is_user_function(Oid funcid, void *context pg_attribute_unused())
+{
+	return funcid >= FirstNormalObjectId;
+}
+
+/* Whether an expression has anything in it that is not built in. */
+static bool
+is_user_expression(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, is_user_function, NULL))
+		return true;
+	switch (nodeTag(node))
+	{
+		case T_Var:
+		case T_Const:
+		case T_FuncExpr:
+		case T_OpExpr:
+		case T_ScalarArrayOpExpr:
+		case T_ArrayExpr:
+		case T_BoolExpr:
+		case T_CaseExpr:
+		case T_CaseWhen:
+		case T_CaseTestExpr:
+		case T_CoalesceExpr:
+		case T_NullTest:
+		case T_RelabelType:
+		case T_List:
+			break;
+		default:
+			return true;		/* not among what is known to be safe to keep */
+	}
+	if (nodeTag(node) != T_List && nodeTag(node) != T_CaseWhen &&
+		exprType(node) >= FirstNormalObjectId)
+		return true;
+	return expression_tree_walker(node, is_user_expression, context);
+}
+
+static void
+set_expr(QsTableInfo *info, QsExpr *expr, Node *node, const char *name)
+{
+	expr->expr = node;
+	expr->name = name;
+	expr->number = info->nexprs++;
+	get_typlenbyval(exprType(node), &expr->length, &expr->by_value);
+	if (is_user_expression(node, NULL))
+		info->runs_user_code = true;
+	else
+		expr->kept = ExecPrepareExpr((Expr *) copyObject(node), info->estate);
+}
+
+static void
+describe_columns(QsTableInfo *info, Relation rel, int set_by_us)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	info->natts = desc->natts;
+	info->generated = palloc0(desc->natts * sizeof(QsExpr));
+	info->defaults = palloc0(desc->natts * sizeof(QsExpr));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped)
+			continue;
+		if (att->attgenerated == ATTRIBUTE_GENERATED_STORED)
+			set_expr(info, &info->generated[i],
+					 build_column_default(rel, i + 1), NULL);
+		else if (att->attgenerated == '\0' && i >= set_by_us)
+		{
+			Node	   *value = build_column_default(rel, i + 1);
+
+			/* a null, too, must be allowed by its domain */
+			if (value == NULL && get_typtype(att->atttypid) == TYPTYPE_DOMAIN)
+				value = coerce_to_domain((Node *)
+										 makeConst(att->atttypid, -1,
+												   att->attcollation,
+												   att->attlen, (Datum) 0,
+												   true, att->attbyval),
+										 InvalidOid, -1, att->atttypid,
+										 COERCION_IMPLICIT,
+										 COERCE_IMPLICIT_CAST, -1, false);
+			if (value != NULL)
+				set_expr(info, &info->defaults[i], value, NULL);
+		}
+	}
+}
+
+static void
+describe_checks(QsTableInfo *info, Relation rel)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+
+	if (constr == NULL)
+		return;
+	info->checks = palloc0(constr->num_check * sizeof(QsExpr));
+	for (int i = 0; i < constr->num_check; i++)
+		if (qs_check_enforced(&constr->check[i]))
+			set_expr(info, &info->checks[info->nchecks++],
+					 stringToNode(constr->check[i].ccbin),
+					 pstrdup(constr->check[i].ccname));
+}
+
+/* The types of our columns, by number. */
+static const Oid job_types[QS_JOB_NCOLUMNS] = {
+	UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
+	INT4OID, INT2OID, BOOLOID, BOOLOID, BOOLOID, TEXTOID, TEXTOID, JSONBOID,
+	JSONBOID, TEXTOID, TEXTOID, UUIDOID, INT8OID, TEXTOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, TEXTOID, JSONBOID, JSONBOID, TEXTOID, TIMESTAMPTZOID
+};
+static const Oid dead_types[QS_DEAD_NCOLUMNS] = {
+	UUIDOID, UUIDOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, INT2OID, TEXTOID,
+	JSONBOID, JSONBOID, TEXTOID, TEXTOID, UUIDOID, TEXTOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, TEXTOID, JSONBOID, TIMESTAMPTZOID, UUIDOID
+};
+
+/* Columns are used by number, so a table must have ours, whatever follows. */
+static void
+check_columns(Relation rel, const Oid *types, int count)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < count; i++)
+		if (i >= desc->natts || TupleDescAttr(desc, i)->attisdropped ||
+			TupleDescAttr(desc, i)->atttypid != types[i])
+			ereport(ERROR,
+					(errcode(QS_TABLE_UNSUITABLE),
+					 errmsg("column %d of table \"%s\" is not as queue_service made it",
+							i + 1, RelationGetRelationName(rel)),
+					 errhint("Add columns, but keep the type of those that are there.")));
+}
+
+/*
+ * Whether an update may need to fire triggers after the row because of this
+ * one: it is one, or it may change the row before. The triggers of our own keys
+ * to tenants and queues never do by themselves, as no update changes those.
+ */
+static bool
+may_fire(Relation rel, const Trigger *trigger)
+{
+	Oid			schema = RelationGetNamespace(rel);
+
+	if (!TRIGGER_FOR_ROW(trigger->tgtype) ||
+		!TRIGGER_FOR_UPDATE(trigger->tgtype))
+		return false;
+	return RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_FK ||
+		(trigger->tgconstrrelid != get_relname_relid("tenants", schema) &&
+		 trigger->tgconstrrelid != get_relname_relid("queues", schema));
+}
+
+static void
+describe_triggers(QsTableInfo *info, Relation rel)
+{
+	/* catalogs are read below, and the relcache may free its own meanwhile */
+	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		if (trigger->tgoldtable != NULL || trigger->tgnewtable != NULL)
+			ereport(ERROR,
+					(errcode(QS_TABLE_UNSUITABLE),
+					 errmsg("trigger \"%s\" of table \"%s\" uses a transition table",
+							trigger->tgname, RelationGetRelationName(rel)),
+					 errhint("Use a trigger for each row.")));
+		if (qs_is_announcing(rel, trigger, &info->trigger))
+			continue;
+		if (RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_NONE)
+			info->runs_user_code = true;
+		if (may_fire(rel, trigger))
+			info->update_row_triggers = true;
+	}
+}
+
+static void
+describe_indexes(QsTableInfo *info, Relation rel)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	bool		safe = true;
+	ListCell   *cell;
+
+	info->pkey = RelationGetPrimaryKeyIndex(rel);
+	if (!OidIsValid(info->pkey))
+		ereport(ERROR,
+				(errcode(QS_TABLE_UNSUITABLE),
+				 errmsg("table \"%s\" has no primary key",
+						RelationGetRelationName(rel))));
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		if (is_user_expression((Node *) RelationGetIndexExpressions(index), NULL) ||
+			is_user_expression((Node *) RelationGetIndexPredicate(index), NULL))
+			safe = false;
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	if (safe)
+		info->indexes = qs_indexes_describe(rel, info->estate);
+	else
+		info->runs_user_code = true;
+}
+
+/*
+ * What is known of the table, which must be locked. QS_TABLE_UNSUITABLE if it
+ * is not one that table.c can write.
+ */
+QsTableInfo *
+qs_table_describe(Relation rel, QsTableKind kind)
+{
+	QsTableInfo *info = infos[kind];
+	uint64		before = invalidations;
+	MemoryContext cxt;
+	MemoryContext caller;
+
+	if (info != NULL && info->valid && info->relid == RelationGetRelid(rel))
+		return info;
+	if (info != NULL)
+	{
+		info->next = retired;
+		retired = info;
+		infos[kind] = NULL;
+	}
+
+	/* claims read the heap's own pages (see ready_direct.c) */
+	if (rel->rd_rel->relkind != RELKIND_RELATION ||
+		rel->rd_tableam != GetHeapamTableAmRoutine())
+		ereport(ERROR,
+				(errcode(QS_TABLE_UNSUITABLE),
+				 errmsg("\"%s\" is not a plain table of access method heap",
+						RelationGetRelationName(rel))));
+
+	if (kind == QS_DEAD_LETTER_JOBS)
+		check_columns(rel, dead_types, QS_DEAD_NCOLUMNS);
+	else
+		check_columns(rel, job_types, QS_JOB_NCOLUMNS);
+
+	/* the writes here are no statements that a rule could rewrite */
+	if (rel->rd_rules != NULL)
+		ereport(ERROR,
+				(errcode(QS_TABLE_UNSUITABLE),
+				 errmsg("table \"%s\" has rules", RelationGetRelationName(rel)),
+				 errhint("Use triggers.")));
+
+	/* under the call's context until all went well */
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "queue_service table",
+								ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(cxt);
+	info = palloc0(sizeof(QsTableInfo));
+	info->relid = RelationGetRelid(rel);
+	info->cxt = cxt;
+	info->estate = CreateExecutorState();
+	describe_columns(info, rel,
+					 kind == QS_DEAD_LETTER_JOBS ? QS_DEAD_NCOLUMNS : QS_JOB_NCOLUMNS);
+	describe_checks(info, rel);
+	describe_triggers(info, rel);
+	describe_indexes(info, rel);
+	MemoryContextSwitchTo(caller);
+
+	MemoryContextSetParent(cxt, CacheMemoryContext);
+	/* what changed while we looked is looked at again by the next call */
+	info->valid = invalidations == before;
+	infos[kind] = info;
+	return info;
+}
