@@ -43,7 +43,12 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#define MIN_ENTRIES 8			/* a shorter run is not worth a range */
+/*
+ * A shorter run is not worth a range. A claim looks at (n + 3) / 2 entries in
+ * the mean, and every n-th one publishes, which takes the partition's lock
+ * exclusively: 3.5 entries and one in four.
+ */
+#define MIN_ENTRIES 4
 #define MIN_STREAK 32			/* dead entries that get a range of their own */
 #define PUBLISH_EVERY 256		/* entries */
 #define MAX_LOOKS 3				/* at a row that changes while it is looked at */
@@ -177,9 +182,11 @@ may_join(QsDirectScan *direct, const Entry *entry)
 	if (entry->state == ENTRY_BUSY)
 		return range->kind == QS_RANGE_GUARDED &&
 			(TransactionId) range->xid == entry->xid;
+	/* leases of many lengths would else make runs too short for ranges */
 	return range->kind == QS_RANGE_TIMED &&
-		range->entries < QS_TIMED_ENTRIES &&
-		ends_close(direct->ticket.now, range->until, entry->until);
+		(range->entries < MIN_STREAK ||
+		 (range->entries < QS_TIMED_ENTRIES &&
+		  ends_close(direct->ticket.now, range->until, entry->until)));
 }
 
 static void
