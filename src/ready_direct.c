@@ -406,7 +406,12 @@ classify_member(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
 			return true;
 		case HEAPTUPLE_RECENTLY_DEAD:
 			note_move(direct, tuple);
-			if (!GlobalVisTestIsRemovableXid(direct->horizon, dead_after))
+			/*
+			 * Without the hint its commit may not be on disk, and be lost in a
+			 * crash, of which the index must not forget the entry.
+			 */
+			if (!(tuple->t_data->t_infomask & HEAP_XMAX_COMMITTED) ||
+				!GlobalVisTestIsRemovableXid(direct->horizon, dead_after))
 				entry->all_dead = false;
 			return true;
 		case HEAPTUPLE_LIVE:
