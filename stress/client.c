@@ -9,11 +9,13 @@
 
 #include "session.h"
 
+volatile long truncates = 0;
+
 #define NKEYS 4					/* idempotency keys in use at a time */
 
 /* Producing ---------------------------------------------------------------- */
 
-static void
+void
 enqueued(Client *client, Id job, int queue, bool effect, int key,
 		 PGresult *result, int row)
 {
@@ -22,65 +24,7 @@ enqueued(Client *client, Id job, int queue, bool effect, int key,
 	event->queue = queue;
 	event->effect = effect;
 	event->key = key;
-	remember(client->tenant, job);
-}
-
-static Id
-random_id(Client *client)
-{
-	Id			id = {random_next(&client->random), random_next(&client->random)};
-
-	return id;
-}
-
-/* By INSERT or COPY, under ids of our own. */
-static void
-insert_jobs(Client *client, int queue, bool copy)
-{
-	Id			ids[10];
-	int			count = 1 + pick(client, 10);
-	bool		effect = chance(client, 30);
-	char		rows[10 * 150];
-	size_t		length = 0;
-	PGresult   *result;
-
-	for (int i = 0; i < count; i++)
-	{
-		char		id[37];
-
-		ids[i] = random_id(client);
-		format_id(ids[i], id);
-		length += snprintf(rows + length, sizeof(rows) - length,
-						   copy ? "%s%s\t%s\t%s\t%d\n" : "%s('%s', '%s', '%s', %d)",
-						   copy || i == 0 ? "" : ", ", id,
-						   queue_ids[client->tenant][queue],
-						   effect ? "effect" : "plain", pick(client, 3));
-	}
-	if (copy)
-	{
-		result = client_query(client, "COPY jobs (id, queue_id, job_type, priority) FROM STDIN");
-		if (PQresultStatus(result) == PGRES_COPY_IN)
-		{
-			PQputCopyData(client->conn, rows, (int) length);
-			PQputCopyEnd(client->conn, NULL);
-			PQclear(result);
-			while ((result = PQgetResult(client->conn)) != NULL)
-			{
-				note_result(client, result, NULL);
-				PQclear(result);
-			}
-		}
-		note_result(client, result, NULL);
-	}
-	else
-		result = client_query(client, "INSERT INTO jobs (id, queue_id, job_type, priority) VALUES %s",
-							  rows);
-	PQclear(result);
-	/* what is unknown must be in the history too: it may be there */
-	if (!client->failed || (client->broken && !client->in_block))
-		for (int i = 0; i < count; i++)
-			enqueued(client, ids[i], queue, effect, 0, NULL, 0);
-	finish_statement(client);
+	remember(client->tenant, queue, job);
 }
 
 static void
@@ -90,7 +34,7 @@ enqueue_many(Client *client, int queue)
 	PGresult   *result =
 	client_query(client, "SELECT id, " TIMES " FROM queue_enqueue_many('%s',"
 				 " array_fill('1'::jsonb, ARRAY[%d]), job_type => '%s') id",
-				 queues[queue].name, 1 + pick(client, 20),
+				 queue_names[queue], 1 + pick(client, 20),
 				 effect ? "effect" : "plain");
 
 	for (int i = 0; i < PQntuples(result); i++)
@@ -129,7 +73,7 @@ enqueue_one(Client *client, int queue)
 						  " FROM queue_enqueue%s('%s', '1', job_type => '%s',"
 						  " priority => %d, run_at => clock_timestamp() + interval '%d ms',"
 						  " max_attempts => %d%s)",
-						  critical ? "_critical" : "", queues[queue].name,
+						  critical ? "_critical" : "", queue_names[queue],
 						  effect ? "effect" : "plain", pick(client, 3) - 1,
 						  chance(client, 80) ? 0 : pick(client, 1000),
 						  1 + pick(client, 5), options);
@@ -147,14 +91,30 @@ enqueue_one(Client *client, int queue)
 	finish_statement(client);
 }
 
+/* A queue that is in use; half of many at once are where something goes on. */
+static int
+pick_queue(Client *client)
+{
+	Known		known;
+
+	if (phase.width == WIDTH_ONE)
+		return phase.queue;
+	if (phase.width == WIDTH_FEW)
+		return pick(client, NKINDS);
+	return chance(client, 50) && recall(client, &known) ? known.queue :
+		pick(client, nqueues);
+}
+
 static void
 produce(Client *client)
 {
-	/* the last queue is always almost empty */
-	int			queue = pick(client, chance(client, 3) ? NQUEUES : NQUEUES - 1);
+	int			queue = pick_queue(client);
 	int			how = pick(client, 100);
 
-	if (client->tenant < 0 || outstanding() > wanted_depth)
+	if (client->tenant < 0 || outstanding() > phase.depth)
+		return;
+	/* the first queue of the last kind is always almost empty */
+	if (queue == NKINDS - 1 && phase.width == WIDTH_FEW && !chance(client, 10))
 		return;
 	if (how < 60)
 		enqueue_one(client, queue);
@@ -166,14 +126,28 @@ produce(Client *client)
 
 /* Consuming ---------------------------------------------------------------- */
 
+/* Notes a claim that asked for so many jobs at most. */
+void
+take_lease(Client *client, const Lease *lease, int asked, PGresult *result, int row)
+{
+	Event	   *event = add_event(client, OP_CLAIMED, lease->job, result, row);
+
+	event->token = lease->token;
+	event->until = lease->until;
+	event->queue = lease->queue;
+	event->tenant = lease->tenant;
+	event->asked = asked;
+	if (client->nleases < MAX_LEASES)
+		client->leases[client->nleases++] = *lease;
+}
+
 /* Takes the rows of a claim, the first column of which has this number. */
 static void
-take_leases(Client *client, int queue, PGresult *result, int first)
+take_leases(Client *client, int queue, int asked, PGresult *result, int first)
 {
 	for (int i = 0; i < PQntuples(result); i++)
 	{
 		Lease		lease = {.queue = queue};
-		Event	   *event;
 
 		if (first > 0 && strcmp(PQgetvalue(result, i, 0), "claimed") != 0)
 			continue;
@@ -184,13 +158,7 @@ take_leases(Client *client, int queue, PGresult *result, int first)
 		while (lease.tenant < NTENANTS - 1 &&
 			   strcmp(PQgetvalue(result, i, first + 4), tenants[lease.tenant]) != 0)
 			lease.tenant++;
-		event = add_event(client, OP_CLAIMED, lease.job, result, i);
-		event->token = lease.token;
-		event->until = lease.until;
-		event->queue = queue;
-		event->tenant = lease.tenant;
-		if (client->nleases < MAX_LEASES)
-			client->leases[client->nleases++] = lease;
+		take_lease(client, &lease, asked, result, i);
 	}
 }
 
@@ -203,10 +171,10 @@ client_claim(Client *client, int queue, int max_jobs, int lease_ms)
 	PGresult   *result =
 	client_query(client, "SELECT " CLAIM_COLUMNS " FROM queue_claim('%s',"
 				 " 'client %d', %d, interval '%d ms')",
-				 queues[queue].name, client->number, max_jobs, lease_ms);
+				 queue_names[queue], client->number, max_jobs, lease_ms);
 	int			count = PQntuples(result);
 
-	take_leases(client, queue, result, 0);
+	take_leases(client, queue, max_jobs, result, 0);
 	PQclear(result);
 	finish_statement(client);
 	return count;
@@ -225,7 +193,7 @@ static void
 claim(Client *client)
 {
 	if (client->nleases + 10 <= MAX_LEASES)
-		(void) client_claim(client, pick(client, NQUEUES),
+		(void) client_claim(client, pick_queue(client),
 							chance(client, 60) ? 1 : 1 + pick(client, 10),
 							lease_length(client));
 }
@@ -339,7 +307,7 @@ client_complete(Client *client, int first, int count, bool and_claim)
 		result = client_query(client, "SELECT kind, " CLAIM_COLUMNS
 							  " FROM queue_complete_and_claim('%s', '{%s}', '{%s}',"
 							  " worker => 'client %d', max_jobs => %d, lease => '%d ms',"
-							  " strict => %s)", queues[queue].name, ids, tokens,
+							  " strict => %s)", queue_names[queue], ids, tokens,
 							  client->number, count, lease_length(client),
 							  strict ? "true" : "false");
 		/* refused ones come first, in the order of the leases */
@@ -357,7 +325,7 @@ client_complete(Client *client, int first, int count, bool and_claim)
 			else
 				lease_event(client, OP_DONE, &leases[i], NULL, 0);
 		}
-		take_leases(client, queue, result, 1);
+		take_leases(client, queue, count, result, 1);
 	}
 	else
 	{
@@ -443,33 +411,46 @@ give_back(Client *client)
 static void
 heartbeat(Client *client)
 {
-	int			n;
-	char		id[37];
-	Lease	   *lease;
+	Lease		leases[5];
+	char		ids[5 * 40] = "";
+	char		tokens[5 * 24] = "";
+	int			count = chance(client, 50) ? 1 : 1 + pick(client, 5);
+	int			first;
 	PGresult   *result;
 
 	if (client->nleases == 0)
 		return;
-	n = pick(client, client->nleases);
-	lease = &client->leases[n];
-	format_id(lease->job, id);
-	result = chance(client, 50) ?
-		client_query(client, "SELECT held, us(leased_until), " TIMES
-					 " FROM queue_heartbeat('%s', %lld, interval '%d ms')", id,
-					 (long long) lease->token, lease_length(client)) :
-		client_query(client, "SELECT held, us(leased_until), " TIMES
-					 " FROM queue_heartbeat_many('{%s}', '{%lld}', interval '%d ms')",
-					 id, (long long) lease->token, lease_length(client));
-	if (PQntuples(result) == 1)
+	if (count > client->nleases)
+		count = client->nleases;
+	first = pick(client, client->nleases - count + 1);
+	memcpy(leases, &client->leases[first], count * sizeof(Lease));
+	for (int i = 0; i < count; i++)
 	{
-		bool		held = PQgetvalue(result, 0, 0)[0] == 't';
+		char		id[37];
 
-		lease_event(client, held ? OP_HELD : OP_REFUSED, lease, result, 0);
+		format_id(leases[i].job, id);
+		sprintf(ids + strlen(ids), "%s%s", i ? "," : "", id);
+		sprintf(tokens + strlen(tokens), "%s%lld", i ? "," : "",
+				(long long) leases[i].token);
+	}
+	result = count == 1 && chance(client, 70) ?
+		client_query(client, "SELECT held, us(leased_until), " TIMES
+					 " FROM queue_heartbeat('%s', %s, interval '%d ms')", ids,
+					 tokens, lease_length(client)) :
+		client_query(client, "SELECT held, us(leased_until), " TIMES
+					 " FROM queue_heartbeat_many('{%s}', '{%s}', interval '%d ms')",
+					 ids, tokens, lease_length(client));
+	/* backwards, since those that were lost are dropped on the way */
+	for (int i = PQntuples(result) - 1; i >= 0; i--)
+	{
+		bool		held = PQgetvalue(result, i, 0)[0] == 't';
+
+		lease_event(client, held ? OP_HELD : OP_REFUSED, &leases[i], result, i);
 		if (held)
 			client->history.events[client->history.count - 1].until =
-				number(result, 0, 1);
+				number(result, i, 1);
 		else
-			drop_leases(client, n, 1);
+			drop_leases(client, first + i, 1);
 	}
 	PQclear(result);
 	finish_statement(client);
@@ -480,13 +461,15 @@ heartbeat(Client *client)
 static void
 repair(Client *client)
 {
+	Known		known;
 	Id			job;
 	char		id[37];
 	bool		cancel = chance(client, 40);
 	PGresult   *result;
 
-	if (!recall(client, &job))
+	if (!recall(client, &known))
 		return;
+	job = known.job;
 	format_id(job, id);
 	result = client_query(client, "SELECT outcome, job_id, " TIMES " FROM queue_%s('%s')",
 						  cancel ? "cancel" : "retry", id);
@@ -512,29 +495,7 @@ redrive(Client *client)
 {
 	if (client->tenant >= 0)
 		PQclear(client_query(client, "SELECT queue_redrive('%s', max_jobs => %d)",
-							 queues[pick(client, NQUEUES)].name, 1 + pick(client, 20)));
-	finish_statement(client);
-}
-
-/* Rows of jobs may be updated by whoever has the right to. */
-static void
-update(Client *client)
-{
-	Id			job;
-	char		id[37];
-	int			how = pick(client, 4);
-
-	if (!recall(client, &job))
-		return;
-	format_id(job, id);
-	if (how == 3)
-		PQclear(client_query(client, "INSERT INTO notes SELECT id FROM jobs WHERE id = '%s'", id));
-	else
-		PQclear(client_query(client, "UPDATE jobs SET %s WHERE id = '%s' AND finished_at IS NULL",
-							 how == 0 ? "priority = (priority + 1) % 3" :
-							 how == 1 ? "payload = '2'" :
-							 "run_at = clock_timestamp() + random() * interval '300 ms'",
-							 id));
+							 queue_names[pick_queue(client)], 1 + pick(client, 20)));
 	finish_statement(client);
 }
 
@@ -561,6 +522,35 @@ act(Client *client)
 		update(client);
 }
 
+/*
+ * Empties a table of jobs, claims, and takes that back. What is learned of the
+ * empty table must not be believed of the full one.
+ */
+static void
+truncate_and_claim(Client *client)
+{
+	static volatile int64_t last = 0;
+
+	if (client->calm || now_us() - last < 500000)
+	{
+		act(client);
+		return;
+	}
+	last = now_us();
+	PQclear(client_query(client, "SET LOCAL lock_timeout = '400 ms'"));
+	if (!client->failed)
+		PQclear(client_query(client, "TRUNCATE %s", chance(client, 80) ?
+							 "jobs, notes" : "critical_jobs"));
+	if (!client->failed)
+		__atomic_add_fetch(&truncates, 1, __ATOMIC_RELAXED);
+	for (int i = 0; i < 4 && !client->failed; i++)
+		claim(client);
+	if (!client->failed)
+		produce(client);
+	if (!client->failed)
+		claim(client);
+}
+
 static void
 act_in_block(Client *client)
 {
@@ -570,8 +560,9 @@ act_in_block(Client *client)
 	for (int i = 0; i < count && !client->failed; i++)
 	{
 		Client		before = *client;
+		bool		truncate = chance(client, 3);
 
-		if (!chance(client, 25))
+		if (!truncate && !chance(client, 25))
 		{
 			act(client);
 			continue;
@@ -579,8 +570,11 @@ act_in_block(Client *client)
 		PQclear(client_query(client, "SAVEPOINT s"));
 		if (client->failed)
 			break;
-		act(client);
-		if (client->broken || chance(client, 40))
+		if (truncate)
+			truncate_and_claim(client);
+		else
+			act(client);
+		if (client->broken || (!truncate && chance(client, 40)))
 			continue;
 		/* after an error too; what was ended there is held again */
 		client->failed = false;
@@ -595,6 +589,20 @@ act_in_block(Client *client)
 	finish(client, chance(client, 80));
 }
 
+/* While one queue is in use, all but those who serve all serve its tenant. */
+static void
+follow_phase(Client *client)
+{
+	int			tenant = client->home < 0 ? -1 :
+	phase.width == WIDTH_ONE ? 0 : client->home;
+
+	if (tenant == client->tenant)
+		return;
+	client->tenant = tenant;
+	client->nleases = client->ncommitted = 0;
+	PQclear(client_query(client, "SET app.current_tenant = '%s'", tenants[tenant]));
+}
+
 void *
 client_main(void *arg)
 {
@@ -605,12 +613,15 @@ client_main(void *arg)
 	{
 		if (client->broken)
 		{
-			end(client, FATE_ABORTED);
+			end(client, FATE_ABORTED, 0);
 			client_connect(client);
 		}
+		follow_phase(client);
 		/* a worker with many leases ends them, or forgets some of them */
 		if (client->nleases > MAX_LEASES / 2)
 			drop_leases(client, 0, pick(client, client->nleases));
+		if (client->failed)
+			continue;
 		if (chance(client, 50))
 			act_in_block(client);
 		else

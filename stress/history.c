@@ -2,6 +2,10 @@
  * history.c
  *	  What clients were told: a list of events for each client, without locks.
  *	  An event is open until its transaction ends.
+ *
+ * The server may crash. What it had acknowledged before is then either durable
+ * or weak, that is, it may have been undone. Weak is what did not wait for its
+ * WAL, if nothing that did was begun to be committed later, and acknowledged.
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -13,8 +17,26 @@
 
 const char *const op_names[NOPS] = {
 	"enqueued", "key known", "claimed", "heartbeat", "completed", "given back",
-	"died", "cancelled", "cancel requested", "retried", "refused (lease lost)"
+	"died", "cancelled", "cancel requested", "retried", "lease cut short",
+	"reopened", "refused (lease lost)"
 };
+
+/*
+ * When the last commit was sent, in each of the server's lives, that was
+ * acknowledged and had waited for its WAL. With that the WAL of everything that
+ * had been acknowledged before was on disk.
+ */
+static int64_t durable[MAX_SERVERS];
+static pthread_mutex_t durable_mutex = PTHREAD_MUTEX_INITIALIZER;
+
+void
+note_durable(int server, int64_t sent)
+{
+	pthread_mutex_lock(&durable_mutex);
+	if (durable[server] < sent)
+		durable[server] = sent;
+	pthread_mutex_unlock(&durable_mutex);
+}
 
 Event *
 history_add(History *history, Op op, Id job)
@@ -37,14 +59,65 @@ history_add(History *history, Op op, Id job)
 	return event;
 }
 
+static void
+add_late(History *history, const Outcome *outcome)
+{
+	Late	   *late;
+
+	if (history->nlate == history->late_space)
+	{
+		history->late_space = history->late_space ? 2 * history->late_space : 256;
+		history->late = realloc(history->late, history->late_space * sizeof(Late));
+		if (history->late == NULL)
+			abort();
+	}
+	late = &history->late[history->nlate++];
+	late->first = history->open;
+	late->end = history->count;
+	late->outcome = *outcome;
+}
+
 /* Ends the open transaction. What a savepoint undid before stays undone. */
 void
-history_end(History *history, Fate fate)
+history_end(History *history, const Outcome *outcome)
 {
+	bool		committed = outcome->fate == FATE_COMMITTED;
+
 	for (size_t i = history->open; i < history->count; i++)
 		if (history->events[i].fate == FATE_OPEN)
-			history->events[i].fate = fate;
+			history->events[i].fate = outcome->fate;
+	if (committed && outcome->durable)
+		note_durable(outcome->server, outcome->sent);
+	if (history->open < history->count &&
+		(outcome->fate == FATE_PREPARED || (committed && !outcome->durable)))
+		add_late(history, outcome);
 	history->open = history->count;
+}
+
+/*
+ * Once all is over: settles what became of prepared transactions, and of those
+ * that the server had acknowledged before it crashed, but need not have written.
+ */
+void
+history_resolve(History *history, int last_server)
+{
+	for (size_t i = 0; i < history->nlate; i++)
+	{
+		const Outcome *outcome = &history->late[i].outcome;
+		bool		prepared = outcome->fate == FATE_PREPARED;
+		bool		weak = !prepared && outcome->server < last_server &&
+		outcome->acknowledged > durable[outcome->server];
+
+		for (size_t j = history->late[i].first; j < history->late[i].end; j++)
+		{
+			Event	   *event = &history->events[j];
+
+			if (prepared && event->fate == FATE_PREPARED)
+				event->fate = prepared_fate(outcome->prepared);
+			else if (weak && event->fate == FATE_COMMITTED)
+				event->weak = true;
+		}
+	}
 }
 
 /* Rolls back to a savepoint. */

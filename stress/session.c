@@ -21,7 +21,8 @@
 /* errors that these disturbances cause */
 static const char *const expected_states[] = {
 	"57P01",					/* killed */
-	"57014",					/* statement_timeout */
+	"57P02",					/* the server crashed */
+	"57014",					/* statement_timeout, cancel */
 	"40P01",					/* deadlock */
 	"40001",					/* REPEATABLE READ and above */
 	"QS030",					/* lease lost, strict */
@@ -29,11 +30,11 @@ static const char *const expected_states[] = {
 	"QS011"						/* no such job (any more) */
 };
 
-volatile long wanted_depth = 1000;
-
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static Id	recent[NTENANTS][RECENT];
+static Known recent[NTENANTS][RECENT];
 static int	nrecent[NTENANTS];
+static int64_t servers[MAX_SERVERS];	/* when each began */
+static int	nservers = 0;
 static long made = 0;
 static long ended = 0;
 
@@ -63,7 +64,7 @@ chance(Client *client, int percent)
 	return pick(client, 100) < percent;
 }
 
-/* About how many jobs are unfinished. */
+/* About how many jobs are unfinished in the queues that are in use. */
 long
 outstanding(void)
 {
@@ -71,16 +72,26 @@ outstanding(void)
 		__atomic_load_n(&ended, __ATOMIC_RELAXED);
 }
 
+/* Sets that to what was counted: not all jobs end by a client's doing. */
 void
-remember(int tenant, Id job)
+set_depth(long depth)
 {
+	__atomic_store_n(&ended, __atomic_load_n(&made, __ATOMIC_RELAXED) - depth,
+					 __ATOMIC_RELAXED);
+}
+
+void
+remember(int tenant, int queue, Id job)
+{
+	Known		known = {job, tenant, queue};
+
 	pthread_mutex_lock(&mutex);
-	recent[tenant][nrecent[tenant]++ % RECENT] = job;
+	recent[tenant][nrecent[tenant]++ % RECENT] = known;
 	pthread_mutex_unlock(&mutex);
 }
 
 bool
-recall(Client *client, Id *job)
+recall(Client *client, Known *known)
 {
 	int			tenant = client->tenant < 0 ? pick(client, NTENANTS) : client->tenant;
 	int			n;
@@ -88,7 +99,7 @@ recall(Client *client, Id *job)
 	pthread_mutex_lock(&mutex);
 	n = nrecent[tenant] < RECENT ? nrecent[tenant] : RECENT;
 	if (n > 0)
-		*job = recent[tenant][pick(client, n)];
+		*known = recent[tenant][pick(client, n)];
 	pthread_mutex_unlock(&mutex);
 	return n > 0;
 }
@@ -133,34 +144,90 @@ ignore_notice(void *arg, const PGresult *result)
 	(void) result;
 }
 
+/* The number of the server's life that began then. */
+static int
+server_number(int64_t began)
+{
+	int			n;
+
+	pthread_mutex_lock(&mutex);
+	for (n = nservers; n > 0 && servers[n - 1] != began; n--)
+		;
+	if (n == 0)
+	{
+		if (nservers == MAX_SERVERS)
+			abort();
+		servers[nservers++] = began;
+		n = nservers;
+	}
+	pthread_mutex_unlock(&mutex);
+	return n - 1;
+}
+
+/*
+ * A connection, or NULL if the server takes none now. The checkpointer lives as
+ * long as the server does between two crashes.
+ */
+PGconn *
+connect_once(int *server)
+{
+	PGconn	   *conn = PQconnectdb("");
+	PGresult   *result = NULL;
+
+	PQsetNoticeReceiver(conn, ignore_notice, NULL);
+	if (PQstatus(conn) == CONNECTION_OK)
+		result = PQexec(conn, "SELECT (extract(epoch FROM backend_start) * 1000000)::bigint"
+						" FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+	if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1)
+	{
+		PQclear(result);
+		PQfinish(conn);
+		return NULL;
+	}
+	if (server != NULL)
+		*server = server_number(strtoll(PQgetvalue(result, 0, 0), NULL, 10));
+	PQclear(result);
+	return conn;
+}
+
+/* Waits for the server to come back from a crash. */
+static PGconn *
+connect_to(int *server)
+{
+	for (int i = 0; i < 6000; i++)
+	{
+		PGconn	   *conn = connect_once(server);
+
+		if (conn != NULL)
+			return conn;
+		usleep(20000);
+	}
+	fprintf(stderr, "the server takes no connections\n");
+	exit(2);
+}
+
+PGconn *
+connect_patiently(void)
+{
+	return connect_to(NULL);
+}
+
 void
 client_connect(Client *client)
 {
 	char		sql[200];
 
-	for (;;)
+	do
 	{
-		if (client->conn != NULL)
-			PQfinish(client->conn);
-		client->conn = PQconnectdb(conninfo);
-		PQsetNoticeReceiver(client->conn, ignore_notice, NULL);
-		if (PQstatus(client->conn) == CONNECTION_OK)
-		{
-			snprintf(sql, sizeof(sql),
-					 "SET app.current_tenant = '%s'; SET synchronous_commit = %s",
-					 client->tenant < 0 ? "" : tenants[client->tenant],
-					 client->number % 3 ? "off" : "on");
-			PQclear(PQexec(client->conn, sql));
-		}
-		if (PQstatus(client->conn) == CONNECTION_OK)
-			break;
-		if (stopping)
-		{
-			fprintf(stderr, "could not connect: %s", PQerrorMessage(client->conn));
-			exit(1);
-		}
-		usleep(20000);
-	}
+		PQfinish(client->conn);
+		client->conn = connect_to(&client->server);
+		client->synchronous = client->number % 4 != 1;
+		snprintf(sql, sizeof(sql),
+				 "SET app.current_tenant = '%s'; SET synchronous_commit = %s",
+				 client->tenant < 0 ? "" : tenants[client->tenant],
+				 client->synchronous ? "on" : "off");
+		PQclear(PQexec(client->conn, sql));
+	} while (PQstatus(client->conn) != CONNECTION_OK);
 	client->broken = client->in_block = client->failed = false;
 	client->pid = PQbackendPID(client->conn);
 }
@@ -203,7 +270,8 @@ client_query(Client *client, const char *format,...)
 	result = PQexec(client->conn, sql);
 	/* only notes refer to a job, which may be gone */
 	note_result(client, result, strstr(sql, "INTO notes") ? "23503" :
-				strstr(sql, "INTO effects AS late") ? "23505" : NULL);
+				strstr(sql, "INTO effects AS late") ? "23505" :
+				strncmp(sql, "TRUNCATE", 8) == 0 ? "55P03" : NULL);
 	return result;
 }
 
@@ -225,6 +293,7 @@ add_event(Client *client, Op op, Id job, PGresult *result, int row)
 
 	event->client = client->number;
 	event->tenant = client->tenant < 0 ? 0 : client->tenant;
+	event->server = client->server;
 	event->start = result ? number(result, row, n - 2) : client->sent_at;
 	event->end = result ? number(result, row, n - 1) : now_us();
 	return event;
@@ -262,14 +331,45 @@ count_jobs(const History *history)
 	}
 }
 
+/*
+ * Whether the open transaction, if acknowledged, has waited for its WAL. One
+ * that only claimed need not, and one that enqueued a critical job must.
+ */
+static bool
+is_durable(const Client *client)
+{
+	const History *history = &client->history;
+
+	for (size_t i = history->open; i < history->count; i++)
+	{
+		const Event *event = &history->events[i];
+
+		if (event->fate != FATE_OPEN)
+			continue;
+		if (event->op == OP_ENQUEUED && event->key < 0)
+			return true;
+		if (client->synchronous && event->op != OP_CLAIMED &&
+			event->op != OP_KNOWN && event->op != OP_REFUSED)
+			return true;
+	}
+	return false;
+}
+
 /* Leases that were claimed in a transaction are held once it has committed. */
 void
-end(Client *client, Fate fate)
+end(Client *client, Fate fate, int prepared)
 {
-	if (fate == FATE_COMMITTED)
+	bool		kept = fate == FATE_COMMITTED || fate == FATE_PREPARED;
+	Outcome		outcome = {
+		.fate = fate, .durable = is_durable(client), .prepared = prepared,
+		.server = client->server, .sent = client->sent_at,
+		.acknowledged = now_us()
+	};
+
+	if (kept)
 		count_jobs(&client->history);
-	history_end(&client->history, fate);
-	if (fate == FATE_COMMITTED)
+	history_end(&client->history, &outcome);
+	if (kept)
 		client->ncommitted = client->nleases;
 	else
 		client->nleases = client->ncommitted;
@@ -284,23 +384,40 @@ roll_back(Client *client)
 		PQclear(client_query(client, "ROLLBACK"));
 }
 
+/* Leaves the transaction to somebody else to commit or roll back. */
+static void
+prepare(Client *client)
+{
+	int			number = prepared_new();
+	bool		prepared;
+
+	PQclear(client_query(client, "PREPARE TRANSACTION 'stress %d'", number));
+	prepared = !client->failed;
+	if (prepared)
+	{
+		prepared_acknowledged(number);
+		note_durable(client->server, client->sent_at);
+	}
+	roll_back(client);
+	end(client, prepared || client->broken ? FATE_PREPARED : FATE_ABORTED, number);
+}
+
 void
 finish(Client *client, bool commit)
 {
 	PGresult   *result;
 	bool		committed;
-
 	bool		unknown;
 
-	if (client->broken)
-	{
-		end(client, FATE_ABORTED);
-		return;
-	}
-	if (!commit || client->failed)
+	if (client->broken || !commit || client->failed)
 	{
 		roll_back(client);
-		end(client, FATE_ABORTED);
+		end(client, FATE_ABORTED, 0);
+		return;
+	}
+	if (!client->calm && chance(client, 3) && prepared_room())
+	{
+		prepare(client);
 		return;
 	}
 	result = client_query(client, "COMMIT");
@@ -308,7 +425,7 @@ finish(Client *client, bool commit)
 	unknown = client->broken;
 	PQclear(result);
 	roll_back(client);
-	end(client, committed ? FATE_COMMITTED : unknown ? FATE_UNKNOWN : FATE_ABORTED);
+	end(client, committed ? FATE_COMMITTED : unknown ? FATE_UNKNOWN : FATE_ABORTED, 0);
 }
 
 /* After a statement that may have been a transaction of its own. */
@@ -317,7 +434,7 @@ finish_statement(Client *client)
 {
 	if (!client->in_block)
 		end(client, client->broken ? FATE_UNKNOWN :
-			client->failed ? FATE_ABORTED : FATE_COMMITTED);
+			client->failed ? FATE_ABORTED : FATE_COMMITTED, 0);
 }
 
 /* About how many jobs were made. */

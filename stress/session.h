@@ -15,8 +15,9 @@ extern int	pick(Client *client, int n);
 extern bool chance(Client *client, int percent);
 
 /* jobs that clients of a tenant know of */
-extern void remember(int tenant, Id job);
-extern bool recall(Client *client, Id *job);
+extern void remember(int tenant, int queue, Id job);
+extern bool recall(Client *client, Known *known);
+extern long outstanding(void);
 extern long made_jobs(void);
 
 /* answers */
@@ -26,8 +27,18 @@ extern Event *add_event(Client *client, Op op, Id job, PGresult *result, int row
 
 /* transactions */
 extern void begin(Client *client);
-extern void end(Client *client, Fate fate);
+extern void end(Client *client, Fate fate, int prepared);
 extern void finish(Client *client, bool commit);
 extern void finish_statement(Client *client);
+
+/* client.c: what by_hand.c needs of it */
+extern void enqueued(Client *client, Id job, int queue, bool effect, int key,
+					 PGresult *result, int row);
+extern void take_lease(Client *client, const Lease *lease, int asked,
+					   PGresult *result, int row);
+
+/* by_hand.c */
+extern void insert_jobs(Client *client, int queue, bool copy);
+extern void update(Client *client);
 
 #endif							/* SESSION_H */

@@ -25,6 +25,9 @@ $node->append_conf('postgresql.conf', <<END);
 shared_preload_libraries = 'queue_service'
 deadlock_timeout = 100ms
 autovacuum_naptime = 3s
+max_prepared_transactions = 20
+restart_after_crash = on
+log_line_prefix = '%m [%p] %e %q%a '
 END
 $node->start;
 
@@ -32,6 +35,7 @@ $ENV{PGHOST} = $node->host;
 $ENV{PGPORT} = $node->port;
 $ENV{PGDATABASE} = 'postgres';
 $ENV{STRESS_SECONDS} ||= 10;
+$ENV{STRESS_CRASH} ||= 4;
 my $output = `$program @{[$node->logfile]}`;
 my $status = $?;
 note($output);
