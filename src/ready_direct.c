@@ -31,6 +31,7 @@
 #include "access/heapam.h"
 #include "access/nbtree.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "announce.h"
 #include "catalog/pg_am.h"
 #include "compat.h"
@@ -406,10 +407,7 @@ classify_member(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
 			return true;
 		case HEAPTUPLE_RECENTLY_DEAD:
 			note_move(direct, tuple);
-			/*
-			 * Without the hint its commit may not be on disk, and be lost in a
-			 * crash, of which the index must not forget the entry.
-			 */
+			/* without the hint its commit may not be on disk */
 			if (!(tuple->t_data->t_infomask & HEAP_XMAX_COMMITTED) ||
 				!GlobalVisTestIsRemovableXid(direct->horizon, dead_after))
 				entry->all_dead = false;
@@ -496,6 +494,12 @@ classify_chain(QsDirectScan *direct, ItemPointer tid, Entry *entry)
 		previous_xmax = HeapTupleHeaderGetUpdateXid(tuple.t_data);
 		at_start = false;
 	}
+	/*
+	 * What a crash may still undo, the index must not forget: its page can be
+	 * written before the WAL is that ended the row, or pruned it.
+	 */
+	if (entry->all_dead && XLogNeedsFlush(PageGetLSN(page)))
+		entry->all_dead = false;
 	LockBuffer(direct->buffer, BUFFER_LOCK_UNLOCK);
 }
 
