@@ -316,6 +316,9 @@ check_tokens(const Job *job)
 			(other->op == OP_CLAIMED && other->token != claim->token);
 			bool		cuts = other->op == OP_CUT && other->token == claim->token;
 
+			/* who claims what he makes, and prepares that, cannot see it for a while */
+			if (other->op == OP_ENQUEUED && other->prepared)
+				may_end = true;
 			if (j == i || (!takes && !cuts && other->op != OP_HELD))
 				continue;
 			if (other->op == OP_HELD)
@@ -501,9 +504,40 @@ check_asked(const Event *events, size_t count)
 	}
 }
 
+static long
+count_violations(void)
+{
+	long		count = 0;
+
+	for (int i = 0; i < NCHECKS; i++)
+		count += violations[i];
+	return count;
+}
+
+/* Tells all that is known of a job, times from its first answer on. */
+static void
+show_job(const Job *job)
+{
+	static const char *const fates[] = {"open", "", "rolled back", "unknown", "prepared"};
+
+	for (int i = 0; i < job->count; i++)
+	{
+		const Event *event = &job->events[i];
+
+		printf("    %9.6f to %9.6f  client %d, server %d: %s, token %lld, until %.6f%s%s%s %s\n",
+			   (event->start - job->events[0].start) / 1e6,
+			   (event->end - job->events[0].start) / 1e6, event->client, event->server,
+			   op_names[event->op], (long long) event->token,
+			   event->until ? (event->until - job->events[0].start) / 1e6 : 0,
+			   event->by_hand ? ", by hand" : "", event->weak ? ", weak" : "",
+			   event->prepared ? ", prepared" : "", fates[event->fate]);
+	}
+}
+
 static void
 check_jobs(Event *events, size_t count)
 {
+	int			shown = 0;
 	size_t		next;
 
 	qsort(events, count, sizeof(Event), compare_events);
@@ -511,6 +545,7 @@ check_jobs(Event *events, size_t count)
 	{
 		Job			job = {.events = &events[i]};
 		Left	   *found = find_left(events[i].job);
+		long		before = count_violations();
 
 		for (next = i; next < count &&
 			 compare_ids(&events[i].job, &events[next].job) == 0; next++)
@@ -523,6 +558,8 @@ check_jobs(Event *events, size_t count)
 		check_completion(&job);
 		check_effect(&job);
 		check_place(&job);
+		if (count_violations() > before && !check_quietly && shown++ < MAX_SHOWN)
+			show_job(&job);
 	}
 
 	/* a dead letter that was sent back is a job again */
@@ -641,6 +678,9 @@ check_log(const char *log_file)
 		"the database system is shutting down",
 		"the database system is not yet accepting connections",
 		"could not send data to client",
+		"could not send signal to process",	/* it was gone as well */
+		"unexpected pageaddr",	/* where the WAL ends */
+		"cannot reindex invalid index",	/* which a crash left behind */
 		"is not a PostgreSQL backend process"	/* it was gone when it was to be killed */
 	};
 	FILE	   *file = fopen(log_file, "r");

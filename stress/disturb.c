@@ -49,8 +49,9 @@ run(PGconn **conn, const char *sql)
 {
 	PGresult   *result = PQexec(*conn, sql);
 
+	/* who prepared it may not be done with it */
 	if (PQresultStatus(result) == PGRES_FATAL_ERROR)
-		count_error(result, NULL);
+		count_error(result, strstr(sql, " PREPARED ") ? "55000" : NULL);
 	if (PQstatus(*conn) == CONNECTION_OK)
 		return result;
 	PQclear(result);
@@ -324,20 +325,24 @@ prepared_main(void *arg)
 /* Crashes ------------------------------------------------------------------ */
 
 /* Kills a client's backend with kill -9, which makes the server crash. */
-static bool
+static void
 kill_hard(PGconn **conn, uint64_t *random)
 {
-	int			pid = clients[random_next(random) % (uint64_t) nclients].pid;
-	char		sql[100];
-	PGresult   *result;
-	bool		killed;
+	bool		killed = false;
 
-	snprintf(sql, sizeof(sql), "SELECT FROM pg_stat_activity WHERE pid = %d"
-			 " AND backend_type = 'client backend'", pid);
-	result = run(conn, sql);
-	killed = PQntuples(result) == 1 && kill(pid, SIGKILL) == 0;
-	PQclear(result);
-	return killed;
+	while (!killed && !stopping)
+	{
+		int			pid = clients[random_next(random) % (uint64_t) nclients].pid;
+		char		sql[100];
+		PGresult   *result;
+
+		snprintf(sql, sizeof(sql), "SELECT FROM pg_stat_activity WHERE pid = %d"
+				 " AND backend_type = 'client backend'", pid);
+		result = run(conn, sql);
+		killed = PQntuples(result) == 1 && kill(pid, SIGKILL) == 0;
+		disturbances.killed += killed;
+		PQclear(result);
+	}
 }
 
 static void *
@@ -361,8 +366,8 @@ crash_main(void *arg)
 			}
 			disturbances.restarts++;
 		}
-		else if (kill_hard(&conn, &random))
-			disturbances.killed++;
+		else
+			kill_hard(&conn, &random);
 	}
 	PQfinish(conn);
 	return NULL;

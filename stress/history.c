@@ -113,7 +113,10 @@ history_resolve(History *history, int last_server)
 			Event	   *event = &history->events[j];
 
 			if (prepared && event->fate == FATE_PREPARED)
+			{
 				event->fate = prepared_fate(outcome->prepared);
+				event->prepared = true;
+			}
 			else if (weak && event->fate == FATE_COMMITTED)
 				event->weak = true;
 		}

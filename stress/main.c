@@ -91,7 +91,6 @@ set_up(PGconn *conn)
 	char		sql[200];
 
 	PQclear(run_or_exit(conn,
-						"SET client_min_messages = warning;"
 						"CREATE EXTENSION IF NOT EXISTS queue_service;"
 						"CREATE EXTENSION IF NOT EXISTS amcheck;"
 						"CREATE FUNCTION us(timestamptz) RETURNS bigint LANGUAGE sql STABLE"

@@ -88,6 +88,9 @@ static const Scenario scenarios[] = {
 
 	{"a lease is refused", CHECK_REFUSED, UNFINISHED, false,
 	{ENQUEUED, CLAIMED(3, 1), EVENT(REFUSED, 5, 1, .token = 1)}},
+	{"a lease is refused of a job that was prepared with it", NOTHING, UNFINISHED, false,
+	{EVENT(ENQUEUED, 1, 0, .prepared = true), CLAIMED(3, 1, .prepared = true),
+	EVENT(REFUSED, 5, 1, .token = 1)}},
 	{"an expired lease is refused", NOTHING, UNFINISHED, false,
 	{ENQUEUED, CLAIMED(3, 1), EVENT(REFUSED, 105, 1, .token = 1)}},
 	{"a durable lease is refused after a crash", CHECK_REFUSED, UNFINISHED, false,

@@ -83,6 +83,7 @@ typedef struct Event
 	bool		effect;			/* completed with an effect in its transaction */
 	bool		by_hand;		/* by plain SQL, so the row stays: OP_DONE */
 	bool		weak;			/* the crash of its server may have undone it */
+	bool		prepared;		/* and so committed later */
 } Event;
 
 /* How a transaction ended. Times are ours, of the same clock. */
