@@ -8,6 +8,8 @@
 #   make check-assert       the same and more, on a PostgreSQL with assertions,
 #                           which it builds the first time
 #   make fuzz               key ranges, for FUZZ_SECONDS
+#   make stress             clients against each other, crashes and disturbances,
+#                           for STRESS_SECONDS; see stress/README.md
 #   make quickstart, psql   see it work, play with it
 
 MODULE_big = queue_service

@@ -137,6 +137,13 @@ count_error(PGresult *result, const char *extra_state)
 	pthread_mutex_unlock(&mutex);
 }
 
+static void
+ignore_notice(void *arg, const PGresult *result)
+{
+	(void) arg;
+	(void) result;
+}
+
 /* The number of the server's life that began then. */
 static int
 server_number(int64_t began)
@@ -167,6 +174,7 @@ connect_once(int *server)
 	PGconn	   *conn = PQconnectdb("options='-c client_min_messages=error'");
 	PGresult   *result = NULL;
 
+	PQsetNoticeReceiver(conn, ignore_notice, NULL);
 	if (PQstatus(conn) == CONNECTION_OK)
 		result = PQexec(conn, "SELECT (extract(epoch FROM backend_start) * 1000000)::bigint"
 						" FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
