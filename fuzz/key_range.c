@@ -224,22 +224,30 @@ check_jumps(int32_t set, const Cell *cells)
 	for (int i = 0; i < CELLS; i++)
 	{
 		QsRangeKey	key = bounds[i];
-		QsRangeKey	next_lo;
-		bool		has_next;
+		QsRangeJump jump = {.until = INT64_MAX};
+		int64_t		until = INT64_MAX;
+		bool		guarded = false;
 		bool		jumped;
 		int			to = i;
 
 		if (is_empty[i])
 			continue;
-		jumped = qs_ranges_jump(&pool, set, &range_clock, &key, &next_lo, &has_next);
+		jumped = qs_ranges_jump(&pool, set, &range_clock, &key, &jump);
 		CHECK(jumped == is_held(&cells[i]));
-		while (to < CELLS && (is_empty[to] || is_held(&cells[to])))
-			to++;
+		for (; to < CELLS && (is_empty[to] || is_held(&cells[to])); to++)
+		{
+			if (is_empty[to])
+				continue;
+			if (cells[to].by.kind == QS_RANGE_TIMED && cells[to].by.until < until)
+				until = cells[to].by.until;
+			guarded |= cells[to].by.kind == QS_RANGE_GUARDED;
+		}
 		CHECK(to < CELLS && qs_key_compare(&key, &bounds[to]) == 0);
 		while (to < CELLS && !is_held(&cells[to]))
 			to++;
-		CHECK(has_next == (to < CELLS));
-		CHECK(!has_next || qs_key_compare(&next_lo, &bounds[to]) == 0);
+		CHECK(jump.has_next == (to < CELLS));
+		CHECK(!jump.has_next || qs_key_compare(&jump.next_lo, &bounds[to]) == 0);
+		CHECK(jump.until == until && jump.guarded == guarded);
 	}
 }
 

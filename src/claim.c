@@ -97,14 +97,18 @@ claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue, int max_jobs,
 		   const QsClaimRequest *request, FunctionCallInfo fcinfo,
 		   const char *result_kind)
 {
-	QsTable    *table = qs_jobs_table(jobs, kind);
+	QsTable    *table;
 	TimestampTz until = qs_add_interval(jobs->call->now,
 										request->lease ? request->lease :
 										&queue->default_lease);
+	TimestampTz due = DT_NOEND;
 	QsDirectScan ready;
 	int			claimed = 0;
 	int			buried = 0;
 
+	if (qs_direct_is_idle(jobs->call, kind, &queue->id, &due))
+		return 0;
+	table = qs_jobs_table(jobs, kind);
 	qs_direct_begin(&ready, table, &queue->id);
 	while (claimed < max_jobs && qs_direct_next(&ready))
 	{

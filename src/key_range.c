@@ -96,16 +96,17 @@ is_void(const QsRange *range, const QsRangeClock *clock)
 
 /*
  * If ranges that hold cover *key, moves it to the end of what they cover
- * without a gap, and returns true. In either case *next_lo becomes the start
- * of the next range that holds, if there is one.
+ * without a gap, and returns true; until and guarded of *jump, which the caller
+ * began, take in what these are. In either case it says where the next range
+ * that holds begins.
  */
 bool
 qs_ranges_jump(const QsRangePool *pool, int32_t set, const QsRangeClock *clock,
-			   QsRangeKey *key, QsRangeKey *next_lo, bool *has_next)
+			   QsRangeKey *key, QsRangeJump *jump)
 {
 	bool		jumped = false;
 
-	*has_next = false;
+	jump->has_next = false;
 	for (int32_t n = set; n != QS_NO_RANGE; n = pool->ranges[n].next)
 	{
 		const QsRange *range = &pool->ranges[n];
@@ -114,10 +115,14 @@ qs_ranges_jump(const QsRangePool *pool, int32_t set, const QsRangeClock *clock,
 			continue;
 		if (qs_key_compare(&range->lo, key) > 0)
 		{
-			*next_lo = range->lo;
-			*has_next = true;
+			jump->next_lo = range->lo;
+			jump->has_next = true;
 			break;
 		}
+		if (range->kind == QS_RANGE_TIMED && range->until < jump->until)
+			jump->until = range->until;
+		if (range->kind == QS_RANGE_GUARDED)
+			jump->guarded = true;
 		*key = range->hi;
 		jumped = true;
 	}

@@ -56,6 +56,15 @@ typedef struct QsRangeClock
 	bool		(*is_running) (uint64_t xid);
 } QsRangeClock;
 
+/* what a jump found out */
+typedef struct QsRangeJump
+{
+	QsRangeKey	next_lo;		/* where the next range that holds begins */
+	bool		has_next;		/* if there is one */
+	int64_t		until;			/* no later than the end of any timed one */
+	bool		guarded;		/* whether one of them was guarded */
+} QsRangeJump;
+
 /* the most entries that timed ranges have when they were merged */
 #define QS_TIMED_ENTRIES 256
 
@@ -66,7 +75,7 @@ extern void qs_key_first_of_level(QsRangeKey *key, int16_t priority);
 extern void qs_pool_init(QsRangePool *pool, QsRange *ranges, int32_t count);
 extern bool qs_ranges_jump(const QsRangePool *pool, int32_t set,
 						   const QsRangeClock *clock, QsRangeKey *key,
-						   QsRangeKey *next_lo, bool *has_next);
+						   QsRangeJump *jump);
 extern void qs_ranges_cut(QsRangePool *pool, int32_t *set,
 						  const QsRangeKey *key, uint64_t own_xid);
 extern void qs_ranges_add(QsRangePool *pool, int32_t *set,

@@ -38,6 +38,7 @@ typedef struct Head
 	QsCacheKey	key;
 	QsCacheSource source;
 	int32		set;			/* of ranges */
+	int64		idle_until;		/* nothing is claimable before, unless announced */
 	int32		next;			/* in its bucket, or in the list of free ones */
 	bool		in_use;
 	bool		referenced;		/* since the clock came by */
@@ -285,6 +286,7 @@ get_head(Partition *partition, const QsCacheTicket *ticket)
 		head->key = ticket->key;
 		head->source = ticket->source;
 		head->set = QS_NO_RANGE;
+		head->idle_until = PG_INT64_MIN;
 		head->in_use = true;
 		head->next = *bucket;
 		*bucket = n;
@@ -292,6 +294,7 @@ get_head(Partition *partition, const QsCacheTicket *ticket)
 	else if (memcmp(&head->source, &ticket->source, sizeof(head->source)) != 0)
 	{
 		qs_ranges_clear(&partition->pool, &head->set);
+		head->idle_until = PG_INT64_MIN;
 		head->source = ticket->source;
 	}
 	head->referenced = true;
@@ -354,22 +357,21 @@ qs_cache_register(const QsCacheKey *key, const QsCacheSource *source,
 /* See qs_ranges_jump(). */
 bool
 qs_cache_jump(const QsCacheTicket *ticket, QsRangeKey *key,
-			  QsRangeKey *next_lo, bool *has_next)
+			  QsRangeJump *jump)
 {
 	Partition  *partition = partition_of(ticket->hash);
 	QsRangeClock clock = {ticket->now, is_running_elsewhere};
 	Head	   *head;
 	bool		jumped = false;
 
-	*has_next = false;
+	jump->has_next = false;
 	LWLockAcquire(partition->lock, LW_SHARED);
 	head = find_head(partition, &ticket->key, ticket->hash);
 	if (head != NULL &&
 		memcmp(&head->source, &ticket->source, sizeof(head->source)) == 0)
 	{
 		head->referenced = true;
-		jumped = qs_ranges_jump(&partition->pool, head->set, &clock, key,
-								next_lo, has_next);
+		jumped = qs_ranges_jump(&partition->pool, head->set, &clock, key, jump);
 	}
 	LWLockRelease(partition->lock);
 	if (jumped)
@@ -420,6 +422,49 @@ qs_cache_publish(QsCacheTicket *ticket, const QsRange *ranges, int count)
 }
 
 /*
+ * Says that the queue has nothing that is claimable before a time, as a scan
+ * found that registered when there were so many announcements.
+ */
+void
+qs_cache_publish_idle(const QsCacheTicket *ticket, uint64 since, int64 until)
+{
+	Partition  *partition = partition_of(ticket->hash);
+	uint64		n = since;
+
+	LWLockAcquire(partition->lock, LW_EXCLUSIVE);
+	if (partition->announced - since <= RING)
+	{
+		while (n < partition->announced &&
+			   partition->ring[n % RING].hash != ticket->hash)
+			n++;
+		if (n == partition->announced)
+			get_head(partition, ticket)->idle_until = until;
+	}
+	LWLockRelease(partition->lock);
+}
+
+/* The time before which the queue has nothing claimable, if that is known. */
+int64
+qs_cache_idle_until(const QsCacheKey *key, const QsCacheSource *source)
+{
+	uint32		hash = hash_key(key);
+	Partition  *partition = partition_of(hash);
+	Head	   *head;
+	int64		until = PG_INT64_MIN;
+
+	LWLockAcquire(partition->lock, LW_SHARED);
+	head = find_head(partition, key, hash);
+	if (head != NULL &&
+		memcmp(&head->source, source, sizeof(*source)) == 0)
+	{
+		head->referenced = true;
+		until = head->idle_until;
+	}
+	LWLockRelease(partition->lock);
+	return until;
+}
+
+/*
  * Says that an entry with this key is new in the ready index, or claimable
  * earlier than it was. The entry is in the index, its transaction (or
  * subtransaction) xid runs.
@@ -442,7 +487,10 @@ qs_cache_announce(const QsCacheKey *key, const QsRangeKey *range_key,
 	partition->announced++;
 	head = find_head(partition, key, hash);
 	if (head != NULL)
+	{
 		qs_ranges_cut(&partition->pool, &head->set, range_key, full);
+		head->idle_until = PG_INT64_MIN;
+	}
 	LWLockRelease(partition->lock);
 }
 

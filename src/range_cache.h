@@ -19,6 +19,10 @@
  *				after it: then it stands in the ring of announcements that
  *				publishing compares with, or the ring has gone around, and
  *				nothing is published.
+ *	 idle:		A scan that came to the end, and found nothing on its way that
+ *				could become claimable before a time other than by an
+ *				announcement, says so of the whole queue. Any announcement for
+ *				the queue voids that, also one that came while it scanned.
  *	 earlier:	What makes a leased entry claimable before its time, other than
  *				by time, announces its key as well.
  *	 source:	What was learned of one index file, under one state of the
@@ -83,9 +87,13 @@ extern bool qs_cache_exists(void);
 extern void qs_cache_register(const QsCacheKey *key, const QsCacheSource *source,
 							  int64 now, QsCacheTicket *ticket);
 extern bool qs_cache_jump(const QsCacheTicket *ticket, QsRangeKey *key,
-						  QsRangeKey *next_lo, bool *has_next);
+						  QsRangeJump *jump);
 extern void qs_cache_publish(QsCacheTicket *ticket, const QsRange *ranges,
 							 int count);
+extern void qs_cache_publish_idle(const QsCacheTicket *ticket, uint64 since,
+								  int64 until);
+extern int64 qs_cache_idle_until(const QsCacheKey *key,
+								 const QsCacheSource *source);
 extern void qs_cache_announce(const QsCacheKey *key, const QsRangeKey *range_key,
 							  TransactionId xid);
 extern void qs_cache_count_claim(uint64 visited);

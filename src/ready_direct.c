@@ -40,6 +40,7 @@
 #include "ready_direct.h"
 #include "storage/bufmgr.h"
 #include "storage/procarray.h"
+#include "table_info.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -279,7 +280,7 @@ move_to(QsDirectScan *direct, const QsRangeKey *key)
 {
 	QsRangeKey	from = *key;
 	bool		jumped = direct->cached &&
-	qs_cache_jump(&direct->ticket, &from, &direct->next_lo, &direct->has_next);
+	qs_cache_jump(&direct->ticket, &from, &direct->jump);
 
 	descend(direct, &from);
 	start_run(direct, &from);
@@ -311,8 +312,9 @@ jump_over(QsDirectScan *direct, const QsRangeKey *key)
 {
 	QsRangeKey	from = *key;
 
-	if (!direct->has_next || qs_key_compare(&direct->next_lo, key) > 0 ||
-		!qs_cache_jump(&direct->ticket, &from, &direct->next_lo, &direct->has_next))
+	if (!direct->jump.has_next ||
+		qs_key_compare(&direct->jump.next_lo, key) > 0 ||
+		!qs_cache_jump(&direct->ticket, &from, &direct->jump))
 		return false;
 	end_run(direct, key, true);
 	descend(direct, &from);
@@ -560,6 +562,25 @@ look_at(QsDirectScan *direct, ItemPointer tid, Entry *entry)
 	entry->state = ENTRY_OTHER;
 }
 
+/*
+ * Where the last scan's knowledge of each table came from. It holds while the
+ * table's description does, which ends with any change of the ready index or
+ * the announcing trigger.
+ */
+static struct
+{
+	uint64		version;
+	QsCacheSource source;
+}			sources[QS_NTABLES];
+
+static void
+keep_source(QsTable *table, const QsCacheSource *source)
+{
+	sources[table->kind].version =
+		qs_table_version(table->kind, RelationGetRelid(table->rel));
+	sources[table->kind].source = *source;
+}
+
 static void
 begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id,
 	  bool looks)
@@ -572,7 +593,6 @@ begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id,
 	direct->index = index_open(qs_ready_index(table->call->cat, table->kind),
 							   looks ? AccessShareLock : RowExclusiveLock);
 	direct->looks = looks;
-	direct->next_due = PG_INT64_MAX;
 	direct->horizon = GlobalVisTestFor(table->rel);
 	direct->buffer = InvalidBuffer;
 	direct->visited = 0;
@@ -580,12 +600,17 @@ begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id,
 	direct->restarts = 0;
 	direct->published_at = 0;
 	direct->nfound = 0;
-	direct->has_next = false;
+	memset(&direct->jump, 0, sizeof(direct->jump));
+	direct->jump.until = PG_INT64_MAX;
+	direct->open = false;
+	direct->at_end = false;
 	direct->cached = qs_cache_source(table, direct->index, &source);
 	if (direct->cached)
 	{
 		qs_cache_key(table->kind, queue_id, &key);
 		qs_cache_register(&key, &source, table->call->now, &direct->ticket);
+		direct->announced = direct->ticket.announced;
+		keep_source(table, &source);
 	}
 
 	/* after the registration: whatever was announced before it is seen */
@@ -595,6 +620,29 @@ begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id,
 				UUIDPGetDatum(queue_id));
 	qs_key_first_of_level(&first, PG_INT16_MAX);
 	move_to(direct, &first);
+}
+
+/*
+ * Whether it is known that the queue has nothing claimable in a table, which
+ * need not be opened then. *next_due becomes the time until which that is so,
+ * unless it is earlier already.
+ */
+bool
+qs_direct_is_idle(QsCall *call, QsTableKind kind, const pg_uuid_t *queue_id,
+				  TimestampTz *next_due)
+{
+	uint64		version = qs_table_version(kind, call->cat->table[kind]);
+	QsCacheKey	key;
+	TimestampTz until;
+
+	if (version == 0 || version != sources[kind].version)
+		return false;
+	qs_cache_key(kind, queue_id, &key);
+	until = qs_cache_idle_until(&key, &sources[kind].source);
+	if (until <= call->now)
+		return false;
+	*next_due = Min(*next_due, until);
+	return true;
 }
 
 /* Begins a scan over a queue's rows of a heap that is open for writing. */
@@ -662,6 +710,7 @@ qs_direct_next(QsDirectScan *direct)
 			start_run(direct, &end);
 			if (begin_anew(direct))
 				continue;
+			direct->at_end = true;
 			return false;
 		}
 		QS_FAULT_POINT("leaf");
@@ -673,9 +722,10 @@ qs_direct_next(QsDirectScan *direct)
 		direct->visited++;
 		if (entry.key.run_at > direct->table->call->now)
 		{
-			direct->next_due = Min(direct->next_due, entry.key.run_at);
+			direct->jump.until = Min(direct->jump.until, entry.key.run_at);
 			if (next_level(direct, &entry.key) || begin_anew(direct))
 				continue;
+			direct->at_end = true;
 			return false;
 		}
 		look_at(direct, tid, &entry);
@@ -684,12 +734,15 @@ qs_direct_next(QsDirectScan *direct)
 		note_entry(direct, &entry);
 		if (entry.state == ENTRY_CLAIMABLE)
 		{
+			direct->open = true;
 			if (!direct->looks)
 				qs_load(direct->table);
 			return true;
 		}
 		if (entry.state == ENTRY_LEASED)
-			direct->next_due = Min(direct->next_due, entry.until);
+			direct->jump.until = Min(direct->jump.until, entry.until);
+		else if (entry.state != ENTRY_DEAD)
+			direct->open = true;
 	}
 }
 
@@ -702,7 +755,13 @@ qs_direct_end(QsDirectScan *direct)
 	if (BufferIsValid(direct->buffer))
 		ReleaseBuffer(direct->buffer);
 	if (direct->cached)
+	{
 		publish(direct);
+		if (direct->at_end && !direct->open && !direct->moved &&
+			!direct->jump.guarded)
+			qs_cache_publish_idle(&direct->ticket, direct->announced,
+								  direct->jump.until);
+	}
 	direct->table->call->visited += direct->visited;
 }
 
@@ -719,7 +778,7 @@ qs_direct_look(QsTable *table, const pg_uuid_t *queue_id, TimestampTz *next_due)
 
 	begin(&direct, table, queue_id, true);
 	found = qs_direct_next(&direct);
-	*next_due = Min(*next_due, direct.next_due);
+	*next_due = Min(*next_due, direct.jump.until);
 	qs_direct_end(&direct);
 	return found;
 }

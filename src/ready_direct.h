@@ -40,17 +40,20 @@ typedef struct QsDirectScan
 	int			restarts;		/* how often the scan began anew for that */
 
 	bool		looks;			/* at what is claimable, and claims nothing */
-	TimestampTz next_due;		/* when something may become so, if it looks */
 	bool		cached;			/* the cache is used; ticket is set */
 	QsCacheTicket ticket;
-	QsRangeKey	next_lo;		/* where the next known range begins */
-	bool		has_next;
+	uint64		announced;		/* when it began */
+	QsRangeJump jump;			/* until: when something seen becomes claimable */
+	bool		open;			/* something seen may become so at any time */
+	bool		at_end;			/* all of the queue was seen */
 	QsRun		run;
 	QsRange		found[QS_MAX_FOUND];
 	int			nfound;
 	uint64		published_at;	/* visited, when ranges were published last */
 } QsDirectScan;
 
+extern bool qs_direct_is_idle(QsCall *call, QsTableKind kind,
+							  const pg_uuid_t *queue_id, TimestampTz *next_due);
 extern void qs_direct_begin(QsDirectScan *direct, QsTable *table,
 							const pg_uuid_t *queue_id);
 extern bool qs_direct_next(QsDirectScan *direct);

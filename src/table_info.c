@@ -282,6 +282,7 @@ describe_indexes(QsTableInfo *info, Relation rel)
 QsTableInfo *
 qs_table_describe(Relation rel, QsTableKind kind)
 {
+	static uint64 descriptions = 0;
 	QsTableInfo *info = infos[kind];
 	uint64		before = invalidations;
 	MemoryContext cxt;
@@ -322,6 +323,7 @@ qs_table_describe(Relation rel, QsTableKind kind)
 	caller = MemoryContextSwitchTo(cxt);
 	info = palloc0(sizeof(QsTableInfo));
 	info->relid = RelationGetRelid(rel);
+	info->version = ++descriptions;
 	info->cxt = cxt;
 	info->estate = CreateExecutorState();
 	describe_columns(info, rel,
@@ -336,4 +338,17 @@ qs_table_describe(Relation rel, QsTableKind kind)
 	info->valid = invalidations == before;
 	infos[kind] = info;
 	return info;
+}
+
+/*
+ * Version of the description of a table, as long as nothing has changed that
+ * it describes, which includes the table's indexes; 0 otherwise.
+ */
+uint64
+qs_table_version(QsTableKind kind, Oid relid)
+{
+	const QsTableInfo *info = infos[kind];
+
+	return info != NULL && info->valid && info->relid == relid &&
+		info->indexes != NULL ? info->version : 0;
 }

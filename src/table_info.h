@@ -30,6 +30,7 @@ typedef struct QsExpr
 typedef struct QsTableInfo
 {
 	Oid			relid;
+	uint64		version;		/* no other description has it */
 	bool		valid;
 	MemoryContext cxt;
 	struct QsTableInfo *next;	/* the next one to be freed */
@@ -49,5 +50,6 @@ typedef struct QsTableInfo
 
 extern void qs_table_info_init(void);
 extern QsTableInfo *qs_table_describe(Relation rel, QsTableKind kind);
+extern uint64 qs_table_version(QsTableKind kind, Oid relid);
 
 #endif							/* QS_TABLE_INFO_H */

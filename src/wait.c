@@ -75,6 +75,8 @@ look_at_queue(QsCall *call, const pg_uuid_t *id, TimestampTz *next_due)
 	{
 		QsTable		table;
 
+		if (qs_direct_is_idle(call, kind, id, next_due))
+			continue;
 		qs_look_open(&table, call, kind);
 		found = qs_direct_look(&table, id, next_due);
 		qs_look_close(&table);
