@@ -143,6 +143,11 @@ qs_announcing_version(const QsTable *table)
 static void
 close_table(QsTable *table)
 {
+	if (table->by_id != NULL)
+	{
+		index_endscan(table->by_id);
+		index_close(table->pkey, NoLock);
+	}
 	ExecDropSingleTupleTableSlot(table->old);
 	if (table->estate != NULL)
 	{
@@ -272,19 +277,19 @@ see_own_writes(QsJobs *jobs)
 static bool
 find_by_id(QsTable *table, const pg_uuid_t *id)
 {
-	Relation	index = index_open(table->info->pkey, RowExclusiveLock);
-	IndexScanDesc scan = qs_index_beginscan(table->rel, index,
-											GetActiveSnapshot(), 1);
 	ScanKeyData key;
-	bool		found;
 
+	if (table->by_id == NULL)
+	{
+		table->pkey = index_open(table->info->pkey, RowExclusiveLock);
+		table->by_id = qs_index_beginscan(table->rel, table->pkey,
+										  GetActiveSnapshot(), 1);
+	}
+	table->by_id->xs_snapshot = GetActiveSnapshot();	/* see_own_writes() */
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
-	index_rescan(scan, &key, 1, NULL, 0);
-	found = index_getnext_slot(scan, ForwardScanDirection, table->old) &&
+	index_rescan(table->by_id, &key, 1, NULL, 0);
+	return index_getnext_slot(table->by_id, ForwardScanDirection, table->old) &&
 		is_own(table);
-	index_endscan(scan);
-	index_close(index, NoLock);
-	return found;
 }
 
 /*
@@ -401,9 +406,14 @@ fill_columns(QsTable *table, QsExpr *exprs)
 												 &table->new->tts_isnull[i]);
 }
 
-/* After the triggers before the row: what the table's definition demands. */
+/*
+ * After the triggers before the row: what the table's definition demands. A
+ * CHECK that reads none of the changed columns still says what it said of the
+ * row as it was. changed is NULL if there was none, or a trigger may have
+ * changed anything.
+ */
 static void
-finish_new(QsTable *table)
+finish_new(QsTable *table, const Bitmapset *changed)
 {
 	TupleDesc	desc = RelationGetDescr(table->rel);
 
@@ -426,6 +436,9 @@ finish_new(QsTable *table)
 		QsExpr	   *check = &table->info->checks[i];
 		bool		isnull;
 
+		if (changed != NULL && check->reads != NULL &&
+			!bms_overlap(check->reads, changed))
+			continue;
 		if (!DatumGetBool(evaluate(table, check, &isnull)) && !isnull)
 			ereport(ERROR,
 					(errcode(ERRCODE_CHECK_VIOLATION),
@@ -520,10 +533,14 @@ qs_try_update(QsTable *table)
 	*table->updated_columns = table->changed;
 	begin_command(table, CMD_UPDATE);
 	store_new(table);
-	if (triggers != NULL && triggers->trig_update_before_row &&
-		!qs_update_row_triggers(table->estate, table->rri, tid, table->new))
-		return false;
-	finish_new(table);
+	if (triggers != NULL && triggers->trig_update_before_row)
+	{
+		if (!qs_update_row_triggers(table->estate, table->rri, tid, table->new))
+			return false;
+		finish_new(table, NULL);
+	}
+	else
+		finish_new(table, table->changed);
 
 	check_written(table,
 				  qs_tuple_update(table->rel, tid, table->new, table->cid,
@@ -568,7 +585,7 @@ qs_insert(QsTable *table)
 	if (triggers != NULL && triggers->trig_insert_before_row &&
 		!ExecBRInsertTriggers(table->estate, table->rri, table->new))
 		suppressed(table, "an insert");
-	finish_new(table);
+	finish_new(table, NULL);
 	table_tuple_insert(table->rel, table->new, table->cid, 0, NULL);
 	recheck = insert_index_entries(table, false, false);
 	ExecARInsertTriggers(table->estate, table->rri, table->new, recheck, NULL);

@@ -18,6 +18,7 @@
 #ifndef QS_TABLE_H
 #define QS_TABLE_H
 
+#include "access/genam.h"
 #include "call.h"
 #include "nodes/execnodes.h"
 #include "utils/relcache.h"
@@ -45,6 +46,8 @@ typedef struct QsTable
 	bool	   *nulls;
 	Bitmapset  *changed;		/* columns that were set, as the executor counts */
 
+	Relation	pkey;			/* opened when a row is looked for by id */
+	IndexScanDesc by_id;		/* over it; NULL until then */
 	Relation   *indexes;		/* opened by indexes.c */
 	bool		indexes_open;	/* by the executor */
 	bool		statement_triggers[CMD_DELETE + 1]; /* fired before */

@@ -21,6 +21,7 @@
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
 #include "rewrite/rewriteHandler.h"
 #include "table_info.h"
@@ -158,6 +159,31 @@ describe_columns(QsTableInfo *info, Relation rel, int set_by_us)
 	}
 }
 
+/*
+ * The columns, as the executor counts them, that decide what an expression
+ * says. NULL if something else does too, or it is not known which.
+ */
+static Bitmapset *
+columns_read(Relation rel, Node *expr)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	Bitmapset  *columns = NULL;
+	int			member = -1;
+
+	if (contain_mutable_functions(expr))
+		return NULL;
+	pull_varattnos(expr, 1, &columns);
+	while ((member = bms_next_member(columns, member)) >= 0)
+	{
+		int			column = member + FirstLowInvalidHeapAttributeNumber;
+
+		if (column <= 0 ||
+			TupleDescAttr(desc, column - 1)->attgenerated != '\0')
+			return NULL;
+	}
+	return columns;
+}
+
 static void
 describe_checks(QsTableInfo *info, Relation rel)
 {
@@ -167,10 +193,20 @@ describe_checks(QsTableInfo *info, Relation rel)
 		return;
 	info->checks = palloc0(constr->num_check * sizeof(QsExpr));
 	for (int i = 0; i < constr->num_check; i++)
-		if (qs_check_enforced(&constr->check[i]))
-			set_expr(info, &info->checks[info->nchecks++],
-					 stringToNode(constr->check[i].ccbin),
-					 pstrdup(constr->check[i].ccname));
+	{
+		ConstrCheck *check = &constr->check[i];
+		QsExpr	   *expr = &info->checks[info->nchecks];
+		Node	   *node;
+
+		if (!qs_check_enforced(check))
+			continue;
+		node = stringToNode(check->ccbin);
+		set_expr(info, expr, node, pstrdup(check->ccname));
+		/* a user's function may say anything, and rows need not meet it yet */
+		if (check->ccvalid && expr->kept != NULL)
+			expr->reads = columns_read(rel, node);
+		info->nchecks++;
+	}
 }
 
 /* The types of our columns, by number. */

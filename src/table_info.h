@@ -19,6 +19,7 @@ typedef struct QsExpr
 	int16		length;			/* of its type */
 	bool		by_value;
 	const char *name;			/* of a CHECK constraint */
+	Bitmapset  *reads;			/* columns that it depends on, if nothing else */
 	int			number;			/* among all expressions of the table */
 } QsExpr;
 
