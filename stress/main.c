@@ -13,7 +13,7 @@
 
 #include "stress.h"
 
-#define DRAIN_SECONDS 15
+#define DRAIN_SECONDS 15		/* without anything to claim */
 
 const Kind	kinds[NKINDS] = {
 	{"gone", false, true},
@@ -152,12 +152,14 @@ find_name(const char *name)
 /*
  * Completes what is left, as a plain worker does, until nothing is, or nothing
  * more can be claimed. All that is delayed or leased is due sooner than that.
+ * If jobs come back for ever, it gives up after so many seconds.
  */
 static void
-drain(PGconn *conn)
+drain(PGconn *conn, long seconds)
 {
 	Client	   *client = &clients[nclients];
 	int64_t		progress = now_us();
+	int64_t		end = progress + seconds * INT64_C(1000000);
 	int			queues;
 
 	client->number = nclients;
@@ -179,7 +181,8 @@ drain(PGconn *conn)
 				progress = now_us();
 		PQclear(result);
 		usleep(20000);
-	} while (queues > 0 && now_us() < progress + DRAIN_SECONDS * INT64_C(1000000));
+	} while (queues > 0 && now_us() < end &&
+			 now_us() < progress + DRAIN_SECONDS * INT64_C(1000000));
 	PQfinish(client->conn);
 }
 
@@ -272,7 +275,7 @@ main(int argc, char **argv)
 	do
 		conn = connect_once(&server);
 	while (conn == NULL);
-	drain(conn);
+	drain(conn, 60 + seconds);
 	for (int i = 0; i <= nclients; i++)
 		history_resolve(&clients[i].history, server);
 	report((now_us() - start) / 1e6);
