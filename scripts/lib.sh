@@ -97,7 +97,8 @@ make_build_dir()
 	fi
 }
 
-# Build, and install in the private tree: $QS_BUILD/root/<PostgreSQL's paths>.
+# Build, and install in the private tree, which repeats PostgreSQL's own paths
+# under $QS_BUILD/root.
 #
 # PostgreSQL finds its files relative to where its binary really is, so bin/
 # holds copies; lib/ and share/ are folders of links, beside which the
