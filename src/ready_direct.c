@@ -500,7 +500,7 @@ classify_chain(QsDirectScan *direct, ItemPointer tid, Entry *entry)
 	 * What a crash may still undo, the index must not forget: its page can be
 	 * written before the WAL is that ended the row, or pruned it.
 	 */
-	if (entry->all_dead && XLogNeedsFlush(PageGetLSN(page)))
+	if (entry->all_dead && XLogNeedsFlush(BufferGetLSNAtomic(direct->buffer)))
 		entry->all_dead = false;
 	LockBuffer(direct->buffer, BUFFER_LOCK_UNLOCK);
 }
