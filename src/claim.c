@@ -101,12 +101,11 @@ claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue, int max_jobs,
 	TimestampTz until = qs_add_interval(jobs->call->now,
 										request->lease ? request->lease :
 										&queue->default_lease);
-	TimestampTz due = DT_NOEND;
 	QsDirectScan ready;
 	int			claimed = 0;
 	int			buried = 0;
 
-	if (qs_direct_is_idle(jobs->call, kind, &queue->id, &due))
+	if (jobs->call->now < qs_direct_idle_until(jobs->call, kind, &queue->id))
 		return 0;
 	table = qs_jobs_table(jobs, kind);
 	qs_direct_begin(&ready, table, &queue->id);

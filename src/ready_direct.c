@@ -623,26 +623,20 @@ begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id,
 }
 
 /*
- * Whether it is known that the queue has nothing claimable in a table, which
- * need not be opened then. *next_due becomes the time until which that is so,
- * unless it is earlier already.
+ * The time before which the queue has nothing claimable in a table, so that it
+ * need not be opened; long past if that is not known.
  */
-bool
-qs_direct_is_idle(QsCall *call, QsTableKind kind, const pg_uuid_t *queue_id,
-				  TimestampTz *next_due)
+TimestampTz
+qs_direct_idle_until(const QsCall *call, QsTableKind kind,
+					 const pg_uuid_t *queue_id)
 {
 	uint64		version = qs_table_version(kind, call->cat->table[kind]);
 	QsCacheKey	key;
-	TimestampTz until;
 
 	if (version == 0 || version != sources[kind].version)
-		return false;
+		return PG_INT64_MIN;
 	qs_cache_key(kind, queue_id, &key);
-	until = qs_cache_idle_until(&key, &sources[kind].source);
-	if (until <= call->now)
-		return false;
-	*next_due = Min(*next_due, until);
-	return true;
+	return qs_cache_idle_until(&key, &sources[kind].source);
 }
 
 /* Begins a scan over a queue's rows of a heap that is open for writing. */

@@ -52,8 +52,8 @@ typedef struct QsDirectScan
 	uint64		published_at;	/* visited, when ranges were published last */
 } QsDirectScan;
 
-extern bool qs_direct_is_idle(QsCall *call, QsTableKind kind,
-							  const pg_uuid_t *queue_id, TimestampTz *next_due);
+extern TimestampTz qs_direct_idle_until(const QsCall *call, QsTableKind kind,
+										const pg_uuid_t *queue_id);
 extern void qs_direct_begin(QsDirectScan *direct, QsTable *table,
 							const pg_uuid_t *queue_id);
 extern bool qs_direct_next(QsDirectScan *direct);

@@ -73,10 +73,14 @@ look_at_queue(QsCall *call, const pg_uuid_t *id, TimestampTz *next_due)
 
 	for (QsTableKind kind = QS_JOBS; kind <= QS_CRITICAL_JOBS && !found; kind++)
 	{
+		TimestampTz idle_until = qs_direct_idle_until(call, kind, id);
 		QsTable		table;
 
-		if (qs_direct_is_idle(call, kind, id, next_due))
+		if (call->now < idle_until)
+		{
+			*next_due = Min(*next_due, idle_until);
 			continue;
+		}
 		qs_look_open(&table, call, kind);
 		found = qs_direct_look(&table, id, next_due);
 		qs_look_close(&table);
