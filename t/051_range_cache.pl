@@ -372,6 +372,12 @@ query('BEGIN; TRUNCATE jobs; SAVEPOINT s;'
 	  . '; ROLLBACK;');
 is_claimed($q, '20', 'a job that was there before a TRUNCATE rolled back');
 
+# ... nor that a queue is idle, in the eyes of another session.
+$q = queue();
+is_empty($q, 'an idle queue');
+$other->query_safe(insert($q, 20, 20) . "BEGIN; TRUNCATE jobs; @{[claim($q)]}; ROLLBACK");
+is_claimed($q, '20', 'a job that another session truncated for a while');
+
 # Indexes that are made anew
 $q = queue();
 insert_dead($q, 1, 40);
