@@ -255,6 +255,22 @@ put_effects(Client *client, const Lease *leases, int count, bool late)
 							 late ? " AS late" : "", rows));
 }
 
+/* Ids and tokens with commas between them, for the arrays of a call. */
+static void
+list_leases(const Lease *leases, int count, char *ids, char *tokens)
+{
+	*ids = *tokens = '\0';
+	for (int i = 0; i < count; i++)
+	{
+		char		id[37];
+
+		format_id(leases[i].job, id);
+		ids += sprintf(ids, "%s%s", i ? "," : "", id);
+		tokens += sprintf(tokens, "%s%lld", i ? "," : "",
+						  (long long) leases[i].token);
+	}
+}
+
 /*
  * Completes leases, and may claim in the same turn. Jobs that have an effect
  * are completed strictly, in one transaction with it.
@@ -263,8 +279,8 @@ void
 client_complete(Client *client, int first, int count, bool and_claim)
 {
 	Lease		leases[MAX_LEASES];
-	char		ids[MAX_LEASES * 40] = "";
-	char		tokens[MAX_LEASES * 24] = "";
+	char		ids[MAX_LEASES * 40];
+	char		tokens[MAX_LEASES * 24];
 	bool		strict = false;
 	bool		block = client->in_block;
 	bool		effect_first = chance(client, 50);
@@ -275,16 +291,9 @@ client_complete(Client *client, int first, int count, bool and_claim)
 	/* a job that is given twice has lost its lease the second time */
 	if (!and_claim && !client->calm && count < MAX_LEASES && chance(client, 5))
 		leases[count++] = leases[0];
+	list_leases(leases, count, ids, tokens);
 	for (int i = 0; i < count; i++)
-	{
-		char		id[37];
-
-		format_id(leases[i].job, id);
-		sprintf(ids + strlen(ids), "%s%s", i ? "," : "", id);
-		sprintf(tokens + strlen(tokens), "%s%lld", i ? "," : "",
-				(long long) leases[i].token);
 		strict |= leases[i].effect;
-	}
 	if (strict)
 	{
 		if (!block)
@@ -412,8 +421,8 @@ static void
 heartbeat(Client *client)
 {
 	Lease		leases[5];
-	char		ids[5 * 40] = "";
-	char		tokens[5 * 24] = "";
+	char		ids[5 * 40];
+	char		tokens[5 * 24];
 	int			count = chance(client, 50) ? 1 : 1 + pick(client, 5);
 	int			first;
 	PGresult   *result;
@@ -424,15 +433,7 @@ heartbeat(Client *client)
 		count = client->nleases;
 	first = pick(client, client->nleases - count + 1);
 	memcpy(leases, &client->leases[first], count * sizeof(Lease));
-	for (int i = 0; i < count; i++)
-	{
-		char		id[37];
-
-		format_id(leases[i].job, id);
-		sprintf(ids + strlen(ids), "%s%s", i ? "," : "", id);
-		sprintf(tokens + strlen(tokens), "%s%lld", i ? "," : "",
-				(long long) leases[i].token);
-	}
+	list_leases(leases, count, ids, tokens);
 	result = count == 1 && chance(client, 70) ?
 		client_query(client, "SELECT held, us(leased_until), " TIMES
 					 " FROM queue_heartbeat('%s', %s, interval '%d ms')", ids,
