@@ -283,6 +283,27 @@ SELECT payload FROM queue_claim('q', lease => '1 microsecond');
 SELECT payload FROM queue_claim('q', lease => '1 microsecond');
 ALTER TABLE jobs DROP CONSTRAINT fine;
 DROP FUNCTION is_fine;
+-- those of columns that a claim does not set: not validated yet, of a setting, of a generated column, of what a trigger sets
+DELETE FROM jobs;
+SELECT created FROM queue_enqueue('q', '"SECRET"', job_type => 'x', max_attempts => 2);
+ALTER TABLE jobs ADD CONSTRAINT no_x CHECK (job_type <> 'x') NOT VALID;
+SELECT payload FROM queue_claim('q', lease => '1 microsecond');
+ALTER TABLE jobs DROP CONSTRAINT no_x;
+SET test.refused = 'y';
+ALTER TABLE jobs ADD CONSTRAINT not_refused CHECK (job_type <> current_setting('test.refused'));
+SET test.refused = 'x';
+SELECT payload FROM queue_claim('q', lease => '1 microsecond');
+ALTER TABLE jobs DROP CONSTRAINT not_refused;
+ALTER TABLE jobs ADD CONSTRAINT not_final CHECK (NOT final_attempt);
+SELECT payload FROM queue_claim('q', lease => '1 microsecond');
+SELECT payload FROM queue_claim('q', lease => '1 microsecond');
+ALTER TABLE jobs DROP CONSTRAINT not_final, ADD CONSTRAINT no_y CHECK (job_type <> 'y');
+CREATE FUNCTION renames() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.job_type := 'y'; RETURN NEW; END$$;
+CREATE TRIGGER renames BEFORE UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION renames();
+SELECT payload FROM queue_claim('q', lease => '1 microsecond');
+DROP FUNCTION renames() CASCADE;
+SELECT payload FROM queue_claim('q', lease => '1 microsecond');
+ALTER TABLE jobs DROP CONSTRAINT no_y;
 -- also of what a trigger made of the row, which lasts until it is written
 CREATE FUNCTION is_small(jsonb) RETURNS boolean LANGUAGE sql AS $$SELECT length($1::text) < 2000000$$;
 CREATE FUNCTION enlarges() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.payload := to_jsonb(repeat(NEW.status, 100000)); RETURN NEW; END$$;
