@@ -35,6 +35,7 @@ static int	nthreads = 0;
 static Prepared prepared[MAX_PREPARED];
 static int	nprepared = 0;
 static volatile int pending = 0;
+static volatile bool no_more = false;	/* who may wait for prepared transactions */
 static volatile bool holding = false;	/* a snapshot */
 
 static bool
@@ -313,7 +314,7 @@ prepared_main(void *arg)
 	PGconn	   *conn = connect_patiently();
 
 	(void) arg;
-	while (!stopping || pending > 0)
+	while (!no_more)
 	{
 		end_prepared(&conn, false);
 		usleep(20000);
@@ -388,22 +389,27 @@ disturb_start(uint64_t seed_given, Client *clients_given, int nclients_given,
 	nclients = nclients_given;
 	crash_every = crash_every_given;
 	restart = restart_given;
+	start(prepared_main);
 	start(phase_main);
 	start(kill_main);
 	start(maintain_main);
-	start(prepared_main);
 	if (crash_every > 0)
 		start(crash_main);
 }
 
-/* After the clients have ended. */
+/*
+ * After the clients have ended. The first thread ends last: the others may wait
+ * for locks of prepared transactions.
+ */
 void
 disturb_stop(void)
 {
 	PGconn	   *conn;
 
-	for (int i = 0; i < nthreads; i++)
+	for (int i = 1; i < nthreads; i++)
 		pthread_join(threads[i], NULL);
+	no_more = true;
+	pthread_join(threads[0], NULL);
 	conn = connect_patiently();
 	do
 		end_prepared(&conn, true);
