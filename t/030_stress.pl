@@ -36,7 +36,9 @@ $ENV{PGPORT} = $node->port;
 $ENV{PGDATABASE} = 'postgres';
 $ENV{STRESS_SECONDS} ||= 10;
 $ENV{STRESS_CRASH} ||= 4;
-my $output = `$program @{[$node->logfile]}`;
+# far longer than it takes, should it ever hang
+my $limit = $ENV{STRESS_SECONDS} * 5 + 240;
+my $output = `timeout $limit $program @{[$node->logfile]}`;
 my $status = $?;
 note($output);
 
