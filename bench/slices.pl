@@ -11,37 +11,12 @@
 use strict;
 use warnings;
 use File::Basename qw(dirname);
-use File::Temp qw(tempdir);
-use POSIX qw(sysconf _SC_CLK_TCK);
+use lib dirname($0);
+use Bench;
 
-$| = 1;
 my $seconds = $ENV{BENCH_SECONDS} || 5;
 my $rounds  = $ENV{BENCH_ROUNDS}  || 3;
-my $tenant  = '018f0000-0000-7000-8000-000000000001';
-my $payload = '{"to": "someone@example.com", "template": "welcome"}';
-my $temp    = tempdir(CLEANUP => 1);
 my %queue_id;
-my $postmaster;
-
-sub sql
-{
-	my ($query) = @_;
-	open(my $psql, '-|', 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-c', $query)
-	  or die "psql: $!\n";
-	my $result = do { local $/; <$psql> };
-	close($psql) or die "failed: $query\n";
-	chomp($result //= '');
-	return $result;
-}
-
-sub write_file
-{
-	my ($name, $text) = @_;
-	open(my $file, '>', "$temp/$name") or die "$temp/$name: $!\n";
-	print $file $text;
-	close($file) or die "$temp/$name: $!\n";
-	return "$temp/$name";
-}
 
 # What pgbench runs. All claim for the same lease under the same name.
 
@@ -166,28 +141,6 @@ sub fill
 	sql('CHECKPOINT');
 }
 
-# Ticks of CPU used so far by the server, the processes that ended included.
-sub cpu_ticks
-{
-	my $ticks = 0;
-	foreach my $stat (glob('/proc/[0-9]*/stat'))
-	{
-		open(my $file, '<', $stat) or next;
-		my $line = <$file> // next;
-		my ($pid) = $line =~ /^(\d+)/;
-		my @field = split ' ', substr($line, rindex($line, ')') + 2);
-		# counted from the state: 1 the parent, 11 to 14 own and children's time
-		$ticks += $field[11] + $field[12] if $pid == $postmaster || $field[1] == $postmaster;
-		$ticks += $field[13] + $field[14] if $pid == $postmaster;
-	}
-	return $ticks;
-}
-
-sub wal_position
-{
-	return sql("SELECT pg_current_wal_insert_lsn() - '0/0'");
-}
-
 # Dies unless the slice did what it says.
 sub check
 {
@@ -222,58 +175,22 @@ sub slice
 
 	$scenario->{fill} = ($transactions || 10000 * $seconds) * $n + $clients * $n;
 	fill($variant, $scenario->{fill});
-	my $script = write_file('script.sql', $scripts{$variant}->($n));
-	local $ENV{PGOPTIONS} = "-c app.current_tenant=$tenant" .
-	  ($scenario->{async} ? ' -c synchronous_commit=off' : '');
-	my @command = ('pgbench', '-n', '-M', 'prepared', '-c', $clients,
-		'-j', $clients > 1 ? 2 : 1, '-f', $script,
-		$transactions ? ('-t', $transactions / $clients) : ('-T', $seconds),
-		'-D', 'ids={}', '-D', 'tokens={}', '-D', "payload=$payload",
-		'-D', 'payloads={' . join(',', ('"' . $payload =~ s/"/\\"/gr . '"') x $n) . '}');
+	my $figures = eval { pgbench(
+		script => $scripts{$variant}->($n), clients => $clients,
+		async => $scenario->{async}, transactions => $transactions, seconds => $seconds,
+		variables => {
+			ids => '{}', tokens => '{}', payload => $payload,
+			payloads => '{' . join(',', ('"' . $payload =~ s/"/\\"/gr . '"') x $n) . '}' }) }
+	  or die "$variant: $@";
+	check($scenario, $variant, $figures->{transactions});
 
-	my $wal = wal_position();
-	my $cpu = cpu_ticks();
-	open(my $save, '>&', \*STDERR) or die;
-	open(STDERR, '>', "$temp/errors") or die;
-	open(my $pgbench, '-|', @command) or die "pgbench: $!\n";
-	my $out = do { local $/; <$pgbench> };
-	my $ok = close($pgbench);
-	open(STDERR, '>&', $save) or die;
-	$cpu = cpu_ticks() - $cpu;
-	$wal = wal_position() - $wal;
-
-	die "$variant: pgbench failed:\n", do { local (@ARGV, $/) = ("$temp/errors"); <> } if !$ok;
-	my ($done) = $out =~ /^number of transactions actually processed: (\d+)/m;
-	my ($tps) = $out =~ /^tps = ([\d.]+)/m;
-	check($scenario, $variant, $done);
-
-	my $jobs = $done * $n;
+	my $jobs = $figures->{transactions} * $n;
 	return {
-		transactions => $done,
-		rate => $tps * $n,
-		cpu => $cpu * 1e6 / sysconf(_SC_CLK_TCK) / $jobs,
-		wal => $wal / $jobs,
+		transactions => $figures->{transactions},
+		rate => $figures->{rate} * $n,
+		cpu => $figures->{cpu} / $jobs,
+		wal => $figures->{wal} / $jobs,
 	};
-}
-
-sub median
-{
-	my @sorted = sort { $a <=> $b } @_;
-	return ($sorted[$#sorted / 2] + $sorted[@sorted / 2]) / 2;
-}
-
-sub spread
-{
-	my ($format, @values) = @_;
-	my ($low, $high) = (sort { $a <=> $b } @values)[0, -1];
-	return sprintf("$format [$format-$format]", median(@values), $low, $high);
-}
-
-sub with_commas
-{
-	my $number = sprintf('%.0f', $_[0]);
-	1 while $number =~ s/^(\d+)(\d{3})/$1,$2/;
-	return $number;
 }
 
 sub run_scenario
@@ -321,17 +238,9 @@ sub run_scenario
 	print "\n";
 }
 
-my %wanted = map { $_ => 1 } split ' ', $ENV{BENCH_SCENARIOS} // '';
-my @chosen = %wanted ? grep { delete $wanted{$_->{name}} } @scenarios : @scenarios;
-die 'no such scenario: ', join(' ', keys %wanted), '; there are: ',
-  join(' ', map { $_->{name} } @scenarios), "\n" if %wanted;
-
-$SIG{INT} = $SIG{TERM} = sub { exit 1 };
-chmod 0755, $temp;
-system('psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-f', dirname($0) . '/setup.sql') == 0
-  or die "setup failed\n";
+my @chosen = chosen(@scenarios);
+setup(dirname($0) . '/setup.sql');
 %queue_id = map { split /\|/ } split /\n/, sql('SELECT name, id FROM queues');
 my $line = join("\t", $tenant, $queue_id{keep1}, $payload) . "\n";
 write_file('copy', $line x 1000);
-($postmaster) = split /\n/, sql("SELECT pg_read_file('postmaster.pid')");
 run_scenario($_) foreach @chosen;
