@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "claim.h"
 #include "claim_only.h"
+#include "fault.h"
 #include "miscadmin.h"
 #include "ready_direct.h"
 #include "result.h"
@@ -235,6 +236,7 @@ queue_claim(PG_FUNCTION_ARGS)
 	qs_jobs_begin(&jobs, &call);
 	qs_claim(&jobs, &request, fcinfo, NULL);
 	qs_jobs_end(&jobs);
+	QS_FAULT_POINT("claimed");
 	qs_end(&call);
 	qs_claim_only_end(qs_runs_user_code(&jobs));
 	return (Datum) 0;

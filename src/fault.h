@@ -4,7 +4,12 @@
  *
  * Only builds with -DQS_FAULT_POINTS have them. There a session that has set
  * queue_service.fault_point to the name of a place waits there for as long as
- * another one holds pg_advisory_lock(42).
+ * another one holds pg_advisory_lock(42):
+ *	 leaf		an entry was read from the index, its row was not looked at
+ *	 take		a row was found claimable, and is about to be taken
+ *	 publish	ranges were found, and are about to be published
+ *	 claimed	queue_claim() has written all that it claimed
+ *	 announce	a new entry is in the index, and is about to be announced
  */
 #ifndef QS_FAULT_H
 #define QS_FAULT_H

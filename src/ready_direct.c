@@ -548,6 +548,7 @@ look_at(QsDirectScan *direct, ItemPointer tid, Entry *entry)
 			return;
 		if (!is_visible(direct, entry))
 			break;
+		QS_FAULT_POINT("take");
 		result = table_tuple_lock(table->rel, &entry->tid, GetActiveSnapshot(),
 								  table->old, table->cid,
 								  LockTupleNoKeyExclusive, LockWaitSkip, 0,

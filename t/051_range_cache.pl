@@ -1,181 +1,18 @@
 # No claim misses a job that the range cache hides: for each rule in
 # range_cache.h and ready_direct.c the steps, one by one, that would lose a job
 # without it. And how many index entries claims look at, in counts.
-#
-# Needs a build in which sessions stop at places in the code (fault.h).
 
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Steps;
 use Test::More;
 
-if (!$ENV{QS_FAULTS})
-{
-	plan skip_all => 'needs a build with -DQS_FAULT_POINTS';
-}
-
-my $tenant = '01890000-0000-7000-8000-000000000001';
-my $node = PostgreSQL::Test::Cluster->new('faults',
-	install_path => $ENV{QS_FAULTS});
-
-$node->init;
-$node->append_conf(
-	'postgresql.conf', q(
-shared_preload_libraries = 'queue_service'
-queue_service.cache_size = '1MB'
-autovacuum = off
-max_prepared_transactions = 5
-));
-$node->start;
-$node->safe_psql(
-	'postgres', qq(
-	CREATE EXTENSION queue_service;
-	INSERT INTO tenants (id, name) VALUES ('$tenant', 'one');
-	ALTER DATABASE postgres SET app.current_tenant = '$tenant';
-));
-
-# Sessions that go on while others act.
-
-sub session
-{
-	return $node->background_psql('postgres', on_error_stop => 0);
-}
-
-my $main = session();
-my $controller = session();
-my $horizon = session();
-my $other = session();
-
-sub query
-{
-	my ($sql) = @_;
-
-	return $main->query_safe($sql);
-}
-
-# While this is on, dead rows stay, and their index entries.
-sub hold_horizon
-{
-	$horizon->query_safe(
-		'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queues;');
-	return;
-}
-
-sub free_horizon
-{
-	$horizon->query_safe('COMMIT');
-	return;
-}
-
-# Lets the session begin with the SQL, up to the place in the code.
-sub stop_at
-{
-	my ($session, $place, $sql) = @_;
-
-	$controller->query_safe('SELECT pg_advisory_lock(42)');
-	$session->query_safe("SET queue_service.fault_point = '$place'");
-	$session->query_until(qr/started/, "\\echo started\n$sql;\n");
-	$node->poll_query_until('postgres',
-		"SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-	) or die "did not come to $place";
-	return;
-}
-
-# Lets it go on, and returns what the SQL gave.
-sub go_on
-{
-	my ($session) = @_;
-	my $result;
-
-	$controller->query_safe('SELECT pg_advisory_unlock(42)');
-	$result = $session->query('RESET queue_service.fault_point');
-	$result =~ s/\s+$//;
-	$result =~ s/^\s+//;
-	return $result;
-}
-
-# Queues and jobs. A job's key is its number; its payload as well.
-
-my $queues = 0;
-
-sub queue
-{
-	my $name = 'q' . ++$queues;
-
-	query("SELECT queue_create('$name', keep_completed => '0', default_lease => '1 day')");
-	return $name;
-}
-
-sub insert
-{
-	my ($queue, $from, $to, %columns) = @_;
-	my $names = join '', map { ", $_" } sort keys %columns;
-	my $values = join '', map { ", $columns{$_}" } sort keys %columns;
-
-	return qq(INSERT INTO jobs (queue_id, run_at, payload$names)
-		SELECT q.id, timestamptz '2020-01-01 UTC' + i * interval '1 second', to_jsonb(i)$values
-		FROM queues q, generate_series($from\::numeric, $to) i
-		WHERE name = '$queue';);
-}
-
-# Jobs that were there, and are gone.
-sub insert_dead
-{
-	my ($queue, $from, $to) = @_;
-
-	query(insert($queue, $from, $to));
-	query(qq(DELETE FROM jobs WHERE payload::numeric BETWEEN $from AND $to
-		AND queue_id = (SELECT id FROM queues WHERE name = '$queue')));
-	return;
-}
-
-my %leased = (
-	status => q('processing'),
-	lease_token => '1',
-	leased_until => q(now() + interval '1 day'),
-	attempts => 1);
-
-sub claim
-{
-	my ($queue, $arguments) = @_;
-
-	$arguments = defined $arguments ? ", $arguments" : '';
-	return "SELECT payload FROM queue_claim('$queue', 'w'$arguments)";
-}
-
-sub where
-{
-	my ($queue, $job) = @_;
-
-	return "WHERE payload = '$job' AND queue_id = (SELECT id FROM queues WHERE name = '$queue')";
-}
-
-sub is_claimed
-{
-	my ($queue, $job, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	is(query(claim($queue)), $job, $name);
-	return;
-}
-
-sub is_empty
-{
-	my ($queue, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	is(query(claim($queue)), '', $name);
-	return;
-}
-
-sub cache
-{
-	my ($column) = @_;
-
-	return query("SELECT $column FROM queue_cache");
-}
+start();
 
 my $q;
 hold_horizon();
@@ -482,35 +319,8 @@ free_horizon();
 # Index entries that claims look at: at all in front of the first job once, and
 # hardly at any from then on: at some leases that are too few for a range.
 
-my $big;
-
-sub visited
-{
-	my ($claims, $sql) = @_;
-
-	return query(
-		"SELECT visited_mean * claims AS before FROM queue_cache \\gset\n"
-		  . "$sql;\n" x $claims
-		  . "SELECT round(visited_mean * claims - :before) FROM queue_cache");
-}
-
-sub is_flat
-{
-	my ($queue, $first, $name) = @_;
-	my $sql = "SELECT FROM queue_claim('$queue', 'w', lease => '1 day')";
-	my $all;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	cmp_ok(visited(1, $sql), '>=', $first, "$name: the first claim looks at all")
-	  if $first;
-	$all = visited(20, $sql);
-	cmp_ok($all, '<=', 20 * 5, "$name: the next ones look at few");
-	note("$name: 20 claims look at $all entries");
-	return;
-}
-
 hold_horizon();
-$big = queue();
+my $big = queue();
 insert_dead($big, 1, 20000);
 query(insert($big, 20001, 20060));
 is_flat($big, 20000, '20000 dead rows');
