@@ -7,8 +7,8 @@ use Exporter qw(import);
 use File::Temp qw(tempdir);
 use POSIX qw(sysconf _SC_CLK_TCK);
 
-our @EXPORT = qw($tenant $payload $temp sql write_file setup pgbench median
-  percentile spread with_commas chosen);
+our @EXPORT = qw($tenant $payload $temp sql write_file setup minimal_claim
+  service_turn pgbench median percentile spread with_commas chosen);
 
 our $tenant  = '018f0000-0000-7000-8000-000000000001';
 our $payload = '{"to": "someone@example.com", "template": "welcome"}';
@@ -47,6 +47,31 @@ sub setup
 		map { ('-f', $_) } @_) == 0
 	  or die "setup failed\n";
 	($postmaster) = split /\n/, sql("SELECT pg_read_file('postmaster.pid')");
+}
+
+# A claim of n jobs from the minimal queue, of a name given as SQL.
+sub minimal_claim
+{
+	my ($queue, $n) = @_;
+	return <<"END";
+UPDATE minimal_jobs SET status = 'processing', attempts = attempts + 1,
+	leased_by = 'worker', leased_at = clock_timestamp(),
+	leased_until = clock_timestamp() + interval '10 minutes'
+	WHERE id = ANY(ARRAY(SELECT id FROM minimal_jobs
+		WHERE queue = $queue AND status = 'pending' AND run_at <= clock_timestamp()
+		ORDER BY priority DESC, run_at LIMIT $n FOR UPDATE SKIP LOCKED))
+END
+}
+
+# For pgbench: completes what its last run claimed, and claims the next n.
+sub service_turn
+{
+	my ($queue, $n) = @_;
+	return <<"END";
+SELECT array_agg(job_id) AS ids, array_agg(lease_token) AS tokens, max(payload::text) AS payload
+	FROM queue_complete_and_claim('$queue', :ids, :tokens, worker => 'worker', max_jobs => $n)
+	WHERE kind = 'claimed' \\gset
+END
 }
 
 # Ticks of CPU used so far by the server, the processes that ended included.

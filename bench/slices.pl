@@ -23,14 +23,7 @@ my %queue_id;
 sub minimal
 {
 	my ($n, $finish) = @_;
-	my $claim = <<"END";
-UPDATE minimal_jobs SET status = 'processing', attempts = attempts + 1,
-	leased_by = 'worker', leased_at = clock_timestamp(),
-	leased_until = clock_timestamp() + interval '10 minutes'
-	WHERE id = ANY(ARRAY(SELECT id FROM minimal_jobs
-		WHERE queue = 'mail' AND status = 'pending' AND run_at <= clock_timestamp()
-		ORDER BY priority DESC, run_at LIMIT $n FOR UPDATE SKIP LOCKED))
-END
+	my $claim = minimal_claim("'mail'", $n);
 	return $n == 1 ? <<"END1" : <<"ENDN";
 $claim RETURNING id, payload, attempts \\gset
 $finish WHERE id = :id;
@@ -54,16 +47,6 @@ SELECT count(*) FROM queue_complete_many(:ids, :tokens);
 ENDN
 }
 
-sub turn
-{
-	my ($queue, $n) = @_;
-	return <<"END";
-SELECT array_agg(job_id) AS ids, array_agg(lease_token) AS tokens, max(payload::text) AS payload
-	FROM queue_complete_and_claim('$queue', :ids, :tokens, worker => 'worker', max_jobs => $n)
-	WHERE kind = 'claimed' \\gset
-END
-}
-
 my %scripts = (
 	'SELECT 1' => sub { 'SELECT 1;' },
 	'UPDATE by key' => sub { <<'END' },
@@ -78,8 +61,8 @@ END
 	'minimal, deletes' => sub { minimal($_[0], 'DELETE FROM minimal_jobs') },
 	'keep 0' => sub { service('keep0', $_[0]) },
 	'keep 1 day' => sub { service('keep1', $_[0]) },
-	'keep 0, complete_and_claim' => sub { turn('keep0', $_[0]) },
-	'keep 1 day, complete_and_claim' => sub { turn('keep1', $_[0]) },
+	'keep 0, complete_and_claim' => sub { service_turn('keep0', $_[0]) },
+	'keep 1 day, complete_and_claim' => sub { service_turn('keep1', $_[0]) },
 	'INSERT, bare table' => sub { <<"END" },
 INSERT INTO bare_jobs (tenant_id, queue_id, payload)
 	VALUES ('$tenant', '$queue_id{keep1}', :payload) RETURNING id;
