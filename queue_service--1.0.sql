@@ -1179,6 +1179,7 @@ CREATE FUNCTION @extschema@._queue_cache(
 	OUT visited_mean double precision,
 	OUT visited_p99 bigint,
 	OUT visited_max bigint,
+	OUT full_scans bigint,
 	OUT jumps bigint,
 	OUT published bigint,
 	OUT refused bigint,
@@ -1199,6 +1200,7 @@ COMMENT ON COLUMN @extschema@.queue_cache.claims IS 'Calls that claimed, or trie
 COMMENT ON COLUMN @extschema@.queue_cache.visited_mean IS 'Index entries that one of them looked at, on average.';
 COMMENT ON COLUMN @extschema@.queue_cache.visited_p99 IS 'What 99 of 100 stayed within: the upper end of a class that is a power of two wide.';
 COMMENT ON COLUMN @extschema@.queue_cache.visited_max IS 'The most that one looked at.';
+COMMENT ON COLUMN @extschema@.queue_cache.full_scans IS 'Claims that looked at 256 entries or more, as the first one of a long queue does after a start.';
 COMMENT ON COLUMN @extschema@.queue_cache.jumps IS 'How often a claim jumped over known ranges.';
 COMMENT ON COLUMN @extschema@.queue_cache.published IS 'Ranges that claims added.';
 COMMENT ON COLUMN @extschema@.queue_cache.refused IS 'Ranges that came too late to be added.';

@@ -23,8 +23,8 @@ qs_queue_cache(PG_FUNCTION_ARGS)
 {
 	static TupleDesc desc = NULL;
 	QsCacheStatistics s;
-	Datum		values[14];
-	bool		nulls[14] = {false};
+	Datum		values[15];
+	bool		nulls[15] = {false};
 	int			n = 0;
 
 	qs_cache_statistics(&s);
@@ -32,6 +32,7 @@ qs_queue_cache(PG_FUNCTION_ARGS)
 	values[n++] = Float8GetDatum(s.claims ? (double) s.visited / s.claims : 0);
 	values[n++] = Int64GetDatum(s.visited_p99);
 	values[n++] = Int64GetDatum(s.visited_max);
+	values[n++] = Int64GetDatum(s.full_scans);
 	values[n++] = Int64GetDatum(s.jumps);
 	values[n++] = Int64GetDatum(s.published);
 	values[n++] = Int64GetDatum(s.refused);

@@ -32,6 +32,7 @@
 #define RING 512				/* announcements that a partition remembers */
 #define RANGES_PER_HEAD 3		/* on average, when the cache is full */
 #define CLASSES 32				/* of entries visited, by powers of two */
+#define FULL_SCANS 9			/* the first class of long ones: from 2^8 on */
 
 typedef struct Head
 {
@@ -529,6 +530,16 @@ percentile_99(void)
 	return i == 0 ? 0 : (UINT64CONST(1) << i) - 1;
 }
 
+static uint64
+count_full_scans(void)
+{
+	uint64		count = 0;
+
+	for (int i = FULL_SCANS; i < CLASSES; i++)
+		count += pg_atomic_read_u64(&shared->classes[i]);
+	return count;
+}
+
 static int32
 count_ranges(Partition *partition)
 {
@@ -553,6 +564,7 @@ qs_cache_statistics(QsCacheStatistics *statistics)
 	statistics->visited = pg_atomic_read_u64(&shared->visited);
 	statistics->visited_max = pg_atomic_read_u64(&shared->visited_max);
 	statistics->visited_p99 = percentile_99();
+	statistics->full_scans = count_full_scans();
 	statistics->jumps = pg_atomic_read_u64(&shared->jumps);
 	statistics->published = pg_atomic_read_u64(&shared->published);
 	statistics->refused = pg_atomic_read_u64(&shared->refused);

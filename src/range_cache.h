@@ -69,6 +69,7 @@ typedef struct QsCacheStatistics
 	uint64		visited;		/* index entries */
 	uint64		visited_max;
 	uint64		visited_p99;	/* upper end of its class, a power of two */
+	uint64		full_scans;		/* claims that looked at 256 entries or more */
 	uint64		jumps;
 	uint64		published;
 	uint64		refused;		/* published too late, or without room */
