@@ -9,14 +9,14 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw($node $main $other $controller $horizon start begin_sessions
-  session query hold_horizon free_horizon stop_at go_on queue insert insert_dead
-  %leased claim where is_claimed is_empty cache visited is_flat);
+our @EXPORT = qw($tenant $node $main $other $controller $horizon start
+  begin_sessions session query hold_horizon free_horizon stop_at go_on queue
+  insert insert_dead %leased claim where is_claimed is_empty cache visited
+  is_flat);
 
+our $tenant = '01890000-0000-7000-8000-000000000001';
 our $node;
 our ($main, $other, $controller, $horizon);
-
-my $tenant = '01890000-0000-7000-8000-000000000001';
 
 # A server with the extension, and sessions. Skips the test if sessions would
 # not stop.
@@ -51,7 +51,9 @@ max_prepared_transactions = 5
 
 sub session
 {
-	return $node->background_psql('postgres', on_error_stop => 0);
+	my ($database) = @_;
+
+	return $node->background_psql($database // 'postgres', on_error_stop => 0);
 }
 
 sub begin_sessions
