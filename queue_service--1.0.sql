@@ -195,6 +195,9 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.queues', '');
 -- fillfactor: a claim is a HOT update that adds about 50 bytes of lease to a
 -- row; a page filled to 45 % has room for the claimed version of every row on
 -- it before anything is pruned.
+-- order of columns: what is fixed in length, then what a claim and a completion
+-- change, then what never changes, so that the WAL of an update leaves out the
+-- beginning and the end of the row.
 -- autovacuum: a queue's dead rows stand at the low end of its ready index, in
 -- the way of every claim, so vacuum comes after a small, almost fixed number
 -- of them; statistics only guide reads by people.
@@ -204,29 +207,29 @@ CREATE TABLE @extschema@.jobs (
 	queue_id uuid NOT NULL,
 	run_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	enqueued_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-	attempts integer NOT NULL DEFAULT 0,
 	max_attempts integer NOT NULL DEFAULT 3,
 	priority smallint NOT NULL DEFAULT 0,
 	held boolean NOT NULL DEFAULT false,
 	cancel_requested boolean NOT NULL DEFAULT false,
+	attempts integer NOT NULL DEFAULT 0,
 	final_attempt boolean NOT NULL GENERATED ALWAYS AS
 		(attempts - (status = 'processing')::integer >= max_attempts - 1) STORED,
 	status text NOT NULL DEFAULT 'pending',
+	finished_at timestamptz,
+	lease_token bigint,
+	leased_at timestamptz,
+	leased_until timestamptz,
+	leased_by text,
+	finish_reason text,
+	last_error text,
+	errors jsonb,
+	result jsonb,
 	job_type text NOT NULL DEFAULT 'default',
 	payload jsonb NOT NULL DEFAULT '{}',
 	headers jsonb,
 	group_key text,
 	idempotency_key text,
 	schedule_id uuid,
-	lease_token bigint,
-	leased_by text,
-	leased_at timestamptz,
-	leased_until timestamptz,
-	last_error text,
-	errors jsonb,
-	result jsonb,
-	finish_reason text,
-	finished_at timestamptz,
 	CONSTRAINT jobs_pkey PRIMARY KEY (id) WITH (fillfactor = 50),
 	CONSTRAINT jobs_tenant_fkey FOREIGN KEY (tenant_id)
 		REFERENCES @extschema@.tenants (id) ON DELETE RESTRICT,
@@ -258,28 +261,28 @@ COMMENT ON COLUMN @extschema@.jobs.tenant_id IS 'The tenant that the job belongs
 COMMENT ON COLUMN @extschema@.jobs.queue_id IS 'The queue, of the same tenant.';
 COMMENT ON COLUMN @extschema@.jobs.run_at IS 'Not claimable before. Within one priority the earlier run_at goes first.';
 COMMENT ON COLUMN @extschema@.jobs.enqueued_at IS 'When the job was enqueued.';
-COMMENT ON COLUMN @extschema@.jobs.attempts IS 'Claims so far that count: all but those that ended in snooze or release.';
 COMMENT ON COLUMN @extschema@.jobs.max_attempts IS 'How many attempts the job has.';
 COMMENT ON COLUMN @extschema@.jobs.priority IS 'The higher goes first.';
 COMMENT ON COLUMN @extschema@.jobs.held IS 'A held job is not claimable until it is let go. Nothing holds one yet.';
 COMMENT ON COLUMN @extschema@.jobs.cancel_requested IS 'queue_cancel() was called while the job ran: its worker is told at the next heartbeat, and the job is not tried again.';
+COMMENT ON COLUMN @extschema@.jobs.attempts IS 'Claims so far that count: all but those that ended in snooze or release.';
 COMMENT ON COLUMN @extschema@.jobs.final_attempt IS 'Whether the attempt that runs, or else the next one, is the last.';
 COMMENT ON COLUMN @extschema@.jobs.status IS 'pending, processing, completed or failed.';
+COMMENT ON COLUMN @extschema@.jobs.finished_at IS 'When the job was completed or failed for good.';
+COMMENT ON COLUMN @extschema@.jobs.lease_token IS 'Random, new with each claim: who knows it holds the lease.';
+COMMENT ON COLUMN @extschema@.jobs.leased_at IS 'When it was claimed last.';
+COMMENT ON COLUMN @extschema@.jobs.leased_until IS 'When the lease ends; from then on the job is claimable again.';
+COMMENT ON COLUMN @extschema@.jobs.leased_by IS 'The worker that claimed the job last.';
+COMMENT ON COLUMN @extschema@.jobs.finish_reason IS 'completed, cancelled, exhausted (no attempt left) or dead (failed for good by its worker).';
+COMMENT ON COLUMN @extschema@.jobs.last_error IS 'The error of the last failed attempt, at most 4096 bytes.';
+COMMENT ON COLUMN @extschema@.jobs.errors IS 'The failed attempts, the last 100, oldest first: attempt, at, worker, error.';
+COMMENT ON COLUMN @extschema@.jobs.result IS 'What queue_complete() was given.';
 COMMENT ON COLUMN @extschema@.jobs.job_type IS 'What kind of work it is, for the worker; 1 to 128 bytes.';
 COMMENT ON COLUMN @extschema@.jobs.payload IS 'The work, for the worker.';
 COMMENT ON COLUMN @extschema@.jobs.headers IS 'Data about the job, such as trace ids.';
 COMMENT ON COLUMN @extschema@.jobs.group_key IS 'The group that the job belongs to, at most 512 bytes. Kept with the job; groups are not serialized yet.';
 COMMENT ON COLUMN @extschema@.jobs.idempotency_key IS 'The key that the job was enqueued with, at most 512 bytes.';
 COMMENT ON COLUMN @extschema@.jobs.schedule_id IS 'The schedule that made the job. Nothing sets it yet.';
-COMMENT ON COLUMN @extschema@.jobs.lease_token IS 'Random, new with each claim: who knows it holds the lease.';
-COMMENT ON COLUMN @extschema@.jobs.leased_by IS 'The worker that claimed the job last.';
-COMMENT ON COLUMN @extschema@.jobs.leased_at IS 'When it was claimed last.';
-COMMENT ON COLUMN @extschema@.jobs.leased_until IS 'When the lease ends; from then on the job is claimable again.';
-COMMENT ON COLUMN @extschema@.jobs.last_error IS 'The error of the last failed attempt, at most 4096 bytes.';
-COMMENT ON COLUMN @extschema@.jobs.errors IS 'The failed attempts, the last 100, oldest first: attempt, at, worker, error.';
-COMMENT ON COLUMN @extschema@.jobs.result IS 'What queue_complete() was given.';
-COMMENT ON COLUMN @extschema@.jobs.finish_reason IS 'completed, cancelled, exhausted (no attempt left) or dead (failed for good by its worker).';
-COMMENT ON COLUMN @extschema@.jobs.finished_at IS 'When the job was completed or failed for good.';
 -- the order in which jobs are claimed; a claim changes none of its columns
 CREATE INDEX jobs_ready_idx ON @extschema@.jobs (queue_id, priority DESC, run_at, id)
 	WHERE finished_at IS NULL AND NOT held;

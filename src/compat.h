@@ -100,7 +100,7 @@ qs_delete_row_triggers(EState *estate, ResultRelInfo *rri, ItemPointer tid)
 #endif
 }
 
-/* the row is locked already, so this waits for nobody */
+/* waits for whoever has the row, unless it is locked already */
 #define qs_tuple_update(rel, tid, slot, cid, tmfd, lockmode, indexes) \
 	table_tuple_update(rel, tid, slot, cid, InvalidSnapshot, InvalidSnapshot, \
 					   true, tmfd, lockmode, indexes)

@@ -25,6 +25,16 @@ PG_FUNCTION_INFO_V1(queue_heartbeat_many);
 PG_FUNCTION_INFO_V1(queue_snooze);
 PG_FUNCTION_INFO_V1(queue_release);
 
+/* Whether there is a job, and it is held under this token. */
+static bool
+is_leased(QsTable *table, int64 token)
+{
+	return table != NULL &&
+		qs_text_is(qs_get(table, QS_JOB_STATUS), "processing") &&
+		!qs_is_null(table, QS_JOB_LEASE_TOKEN) &&
+		DatumGetInt64(qs_get(table, QS_JOB_LEASE_TOKEN)) == token;
+}
+
 /*
  * Finds, locks and loads the job if it is held under this token. NULL, or an
  * error if strict, if the lease was lost: the job ended, was handed out anew
@@ -35,10 +45,7 @@ find_leased(QsJobs *jobs, const pg_uuid_t *id, int64 token, bool strict)
 {
 	QsTable    *table = qs_jobs_find(jobs, id);
 
-	if (table != NULL &&
-		qs_text_is(qs_get(table, QS_JOB_STATUS), "processing") &&
-		!qs_is_null(table, QS_JOB_LEASE_TOKEN) &&
-		DatumGetInt64(qs_get(table, QS_JOB_LEASE_TOKEN)) == token)
+	if (is_leased(table, token))
 		return table;
 	if (strict)
 		ereport(ERROR,
@@ -67,17 +74,29 @@ return_outcome(FunctionCallInfo fcinfo, const pg_uuid_t *id, QsOutcome outcome)
 	return qs_return_row(fcinfo, &desc, values, nulls);
 }
 
+/*
+ * Almost always nobody else has the job, so it is completed without a lock if
+ * it can be; whatever else is found is looked at anew under one.
+ */
 static QsOutcome
 complete(QsJobs *jobs, const pg_uuid_t *id, int64 token, Datum result,
 		 bool no_result, bool strict)
 {
-	QsTable    *table = find_leased(jobs, id, token, strict);
+	QsTable    *table = qs_jobs_find_unlocked(jobs, id);
 	QsQueue		queue;
 
+	if (is_leased(table, token))
+	{
+		qs_jobs_queue(jobs, table, &queue);
+		if (qs_job_complete_if_same(table, &queue, result, no_result))
+			return QS_DONE;
+	}
+	table = find_leased(jobs, id, token, strict);
 	if (table == NULL)
 		return QS_LOST;
 	qs_jobs_queue(jobs, table, &queue);
-	return qs_job_complete(table, &queue, result, no_result);
+	qs_job_complete(table, &queue, result, no_result);
+	return QS_DONE;
 }
 
 /* SQL: queue_complete(job_id, lease_token, result, strict) */

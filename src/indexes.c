@@ -27,6 +27,7 @@ typedef struct QsIndex
 	Oid			relid;
 	IndexInfo  *info;			/* its predicate compiled */
 	bool		unique;
+	bool		complete;		/* every row has an entry */
 } QsIndex;
 
 struct QsIndexes
@@ -71,6 +72,8 @@ qs_indexes_describe(Relation rel, EState *estate)
 		entry->relid = RelationGetRelid(index);
 		entry->info = info;
 		entry->unique = index->rd_index->indisunique;
+		entry->complete = index->rd_index->indisvalid &&
+			info->ii_Predicate == NIL;
 		if (info->ii_Predicate != NIL)
 			info->ii_PredicateState = ExecPrepareQual(info->ii_Predicate, estate);
 		index_close(index, AccessShareLock);
@@ -118,6 +121,8 @@ static bool
 is_unchanged(const QsIndexes *indexes, const IndexInfo *info,
 			 const Bitmapset *changed)
 {
+	if (changed == NULL)
+		return false;
 	for (int i = 0; i < info->ii_NumIndexKeyAttrs; i++)
 	{
 		int			column = info->ii_IndexAttrNumbers[i] -
@@ -132,27 +137,35 @@ is_unchanged(const QsIndexes *indexes, const IndexInfo *info,
 
 /*
  * Makes an entry for the row in slot in each index whose predicate it meets.
- * changed has the columns that an update sets, as the executor counts them.
+ * changed has the columns that an update sets, as the executor counts them;
+ * NULL if the row is new, or anything in it may have changed.
+ *
+ * A unique key that did not change is not looked for again: the version before
+ * has it, and is ours until we commit. Who inserts the same key meanwhile finds
+ * that one, waits for us, and then finds this. That needs an entry of the
+ * version before, which a predicate may have kept out, or a build that goes on.
  */
 void
 qs_indexes_insert(const QsIndexes *indexes, Relation *open, Relation rel,
-				  TupleTableSlot *slot, bool update, const Bitmapset *changed)
+				  TupleTableSlot *slot, const Bitmapset *changed)
 {
 	for (int i = 0; i < indexes->count; i++)
 	{
 		const QsIndex *index = &indexes->each[i];
 		Datum		values[INDEX_MAX_KEYS];
 		bool		nulls[INDEX_MAX_KEYS];
+		bool		unchanged;
 
 		if (!is_wanted(indexes, index->info, slot))
 			continue;
 		if (open[i] == NULL)
 			open[i] = index_open(index->relid, RowExclusiveLock);
 		FormIndexDatum(index->info, slot, indexes->estate, values, nulls);
+		unchanged = is_unchanged(indexes, index->info, changed);
 		index_insert(open[i], values, nulls, &slot->tts_tid, rel,
-					 index->unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-					 update && is_unchanged(indexes, index->info, changed),
-					 index->info);
+					 index->unique && !(unchanged && index->complete) ?
+					 UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+					 unchanged, index->info);
 	}
 }
 

@@ -15,7 +15,7 @@ extern bool qs_indexes_include(const QsIndexes *indexes, Oid relid);
 extern Relation *qs_indexes_open(const QsIndexes *indexes);
 extern void qs_indexes_insert(const QsIndexes *indexes, Relation *open,
 							  Relation rel, TupleTableSlot *slot,
-							  bool update, const Bitmapset *changed);
+							  const Bitmapset *changed);
 extern void qs_indexes_close(const QsIndexes *indexes, Relation *open);
 
 #endif							/* QS_INDEXES_H */

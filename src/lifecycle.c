@@ -25,26 +25,42 @@
 #define TOKEN_BITS 53
 
 /*
- * Locks and loads the job with this id, in whichever table it is, and sets the
- * call's clock anew, since that may have waited. NULL if there is none that
- * the call may see: another tenant's is as good as missing.
+ * Loads the job with this id, in whichever table it is, and sets the call's
+ * clock anew, since that may have waited. NULL if there is none that the call
+ * may see: another tenant's is as good as missing.
  */
-QsTable *
-qs_jobs_find(QsJobs *jobs, const pg_uuid_t *id)
+static QsTable *
+find(QsJobs *jobs, const pg_uuid_t *id,
+	 bool (*load) (QsTable *table, const pg_uuid_t *id))
 {
-	QsCall	   *call = jobs->call;
-
 	for (QsTableKind kind = QS_JOBS; kind <= QS_CRITICAL_JOBS; kind++)
 	{
 		QsTable    *table = qs_jobs_table(jobs, kind);
 
-		if (qs_lock_by_id(table, id))
+		if (load(table, id))
 		{
-			call->now = GetCurrentTimestamp();
+			jobs->call->now = GetCurrentTimestamp();
 			return table;
 		}
 	}
 	return NULL;
+}
+
+/* Finds the job and locks it. */
+QsTable *
+qs_jobs_find(QsJobs *jobs, const pg_uuid_t *id)
+{
+	return find(jobs, id, qs_lock_by_id);
+}
+
+/*
+ * Finds the job without a lock, for qs_job_complete_if_same(). NULL also if it
+ * has to be locked.
+ */
+QsTable *
+qs_jobs_find_unlocked(QsJobs *jobs, const pg_uuid_t *id)
+{
+	return find(jobs, id, qs_find_by_id);
 }
 
 /* The queue of the loaded job. */
@@ -108,14 +124,20 @@ qs_job_lease(QsTable *table, Datum worker, TimestampTz until)
 	return qs_try_update(table);
 }
 
-/* Ends the job where it is. */
 static void
-finish(QsTable *table, const char *status, const char *reason)
+set_finished(QsTable *table, const char *status, const char *reason)
 {
 	set_status(table, status);
 	qs_set(table, QS_JOB_FINISH_REASON, CStringGetTextDatum(reason));
 	qs_set(table, QS_JOB_FINISHED_AT, TimestampTzGetDatum(table->call->now));
 	qs_set_null(table, QS_JOB_LEASE_TOKEN);
+}
+
+/* Ends the job where it is. */
+static void
+finish(QsTable *table, const char *status, const char *reason)
+{
+	set_finished(table, status, reason);
 	qs_update(table);
 }
 
@@ -223,19 +245,39 @@ qs_job_expire(QsJobs *jobs, QsTable *table, const QsQueue *queue)
 	return true;
 }
 
-QsOutcome
+static void
+set_completed(QsTable *table, Datum result, bool no_result)
+{
+	if (!no_result)
+		qs_set(table, QS_JOB_RESULT, result);
+	set_finished(table, "completed", "completed");
+}
+
+void
 qs_job_complete(QsTable *table, const QsQueue *queue, Datum result,
 				bool no_result)
 {
 	if (queue->keeps_completed)
 	{
-		if (!no_result)
-			qs_set(table, QS_JOB_RESULT, result);
-		finish(table, "completed", "completed");
+		set_completed(table, result, no_result);
+		qs_update(table);
 	}
 	else
 		qs_delete(table);
-	return QS_DONE;
+}
+
+/*
+ * Completes a job that is not locked. False if it is not as it was found any
+ * more; nothing was done then.
+ */
+bool
+qs_job_complete_if_same(QsTable *table, const QsQueue *queue, Datum result,
+						bool no_result)
+{
+	if (!queue->keeps_completed)
+		return qs_delete_if_same(table);
+	set_completed(table, result, no_result);
+	return qs_update_if_same(table);
 }
 
 static TimestampTz

@@ -7,7 +7,8 @@
  *	   |<---release-------'  |  |
  *	   |<---fail, expire-----'  '--fail, expire on the last attempt--> dead
  *
- * Each takes a job that its table has locked and loaded, and writes it.
+ * Each takes a job that its table has locked and loaded, and writes it;
+ * qs_job_complete_if_same() one that is loaded only.
  */
 #ifndef QS_LIFECYCLE_H
 #define QS_LIFECYCLE_H
@@ -35,13 +36,16 @@ typedef enum QsDeath
 } QsDeath;
 
 extern QsTable *qs_jobs_find(QsJobs *jobs, const pg_uuid_t *id);
+extern QsTable *qs_jobs_find_unlocked(QsJobs *jobs, const pg_uuid_t *id);
 extern void qs_jobs_queue(QsJobs *jobs, QsTable *table, QsQueue *queue);
 
 extern bool qs_job_lease(QsTable *table, Datum worker, TimestampTz until);
 extern bool qs_job_is_over(QsTable *table);
 extern bool qs_job_expire(QsJobs *jobs, QsTable *table, const QsQueue *queue);
-extern QsOutcome qs_job_complete(QsTable *table, const QsQueue *queue,
-								 Datum result, bool no_result);
+extern void qs_job_complete(QsTable *table, const QsQueue *queue,
+							Datum result, bool no_result);
+extern bool qs_job_complete_if_same(QsTable *table, const QsQueue *queue,
+									Datum result, bool no_result);
 extern QsOutcome qs_job_fail(QsJobs *jobs, QsTable *table, const QsQueue *queue,
 							 const char *error, const Interval *retry_in,
 							 bool dead);

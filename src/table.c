@@ -11,7 +11,9 @@
  *
  * Rows are locked before they are updated, without key, and a row that is
  * locked is its latest version. So no write below can find the row changed by
- * another transaction; if one does, that is an internal error.
+ * another transaction; if one does, that is an internal error. Only
+ * qs_update_if_same() and its like write a row as it was found, as the executor
+ * does: they wait for whoever has it, and refuse if it is not the same then.
  */
 #include "postgres.h"
 
@@ -69,6 +71,7 @@ prepare_to_write(QsTable *table)
 	table->estate->es_output_cid = table->cid;
 	table->new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	table->new->tts_tableOid = RelationGetRelid(rel);
+	table->formed = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 	table->values = palloc(table->info->natts * sizeof(Datum));
 	table->nulls = palloc(table->info->natts * sizeof(bool));
 	table->states = palloc0(table->info->nexprs * sizeof(ExprState *));
@@ -156,6 +159,7 @@ close_table(QsTable *table)
 		if (table->indexes_open)
 			ExecCloseIndices(table->rri);
 		ExecDropSingleTupleTableSlot(table->new);
+		ExecDropSingleTupleTableSlot(table->formed);
 		ExecResetTupleTable(table->estate->es_tupleTable, false);
 		FreeExecutorState(table->estate);
 	}
@@ -290,6 +294,20 @@ find_by_id(QsTable *table, const pg_uuid_t *id)
 	index_rescan(table->by_id, &key, 1, NULL, 0);
 	return index_getnext_slot(table->by_id, ForwardScanDirection, table->old) &&
 		is_own(table);
+}
+
+/*
+ * Finds the row with this id as the call's snapshot has it, and loads its
+ * columns, for qs_update_if_same() or qs_delete_if_same(). False also if the
+ * row must be locked before it is written, for triggers that see it before.
+ */
+bool
+qs_find_by_id(QsTable *table, const pg_uuid_t *id)
+{
+	if (table->info->sees_before || !find_by_id(table, id))
+		return false;
+	qs_load(table);
+	return true;
 }
 
 /*
@@ -452,8 +470,27 @@ finish_new(QsTable *table, const Bitmapset *changed)
 		   table->info->natts * sizeof(bool));
 }
 
+/*
+ * The new row as the heap takes it. (What is virtual, the heap would copy first
+ * and form then.)
+ */
+static TupleTableSlot *
+form_new(QsTable *table)
+{
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(table->rel),
+										table->new->tts_values,
+										table->new->tts_isnull);
+
+	return ExecStoreHeapTuple(tuple, table->formed, true);
+}
+
+/*
+ * Puts the new row into the indexes. changed has the columns that an update
+ * sets, as the executor counts them; NULL if it may have changed anything.
+ */
 static List *
-insert_index_entries(QsTable *table, bool update, bool summarizing)
+insert_index_entries(QsTable *table, bool update, bool summarizing,
+					 const Bitmapset *changed)
 {
 	QsIndexes  *indexes = table->info->indexes;
 
@@ -462,7 +499,7 @@ insert_index_entries(QsTable *table, bool update, bool summarizing)
 		if (table->indexes == NULL)
 			table->indexes = qs_indexes_open(indexes);
 		qs_indexes_insert(indexes, table->indexes, table->rel, table->new,
-						  update, table->changed);
+						  changed);
 		return NIL;
 	}
 	if (!table->indexes_open)
@@ -517,14 +554,16 @@ check_written(QsTable *table, TM_Result result)
 }
 
 /*
- * Writes the columns that were set to the locked row; false if a trigger said
- * that it should not be. Afterwards the columns are those of the new version.
+ * Writes the columns that were set; false if a trigger said that they should
+ * not be. *result says whether the row was still there to be written: a locked
+ * one is. Afterwards the columns are those of the new version.
  */
-bool
-qs_try_update(QsTable *table)
+static bool
+write_update(QsTable *table, TM_Result *result)
 {
 	TriggerDesc *triggers = table->rri->ri_TrigDesc;
 	ItemPointer tid = &table->old->tts_tid;
+	const Bitmapset *changed = table->changed;
 	List	   *recheck = NIL;
 	TM_FailureData tmfd;
 	LockTupleMode lockmode;
@@ -537,21 +576,38 @@ qs_try_update(QsTable *table)
 	{
 		if (!qs_update_row_triggers(table->estate, table->rri, tid, table->new))
 			return false;
-		finish_new(table, NULL);
+		changed = NULL;
 	}
-	else
-		finish_new(table, table->changed);
+	finish_new(table, changed);
 
-	check_written(table,
-				  qs_tuple_update(table->rel, tid, table->new, table->cid,
-								  &tmfd, &lockmode, &update_indexes));
+	*result = qs_tuple_update(table->rel, tid, form_new(table), table->cid,
+							  &tmfd, &lockmode, &update_indexes);
+	if (*result != TM_Ok)
+		return true;
+	table->new->tts_tid = table->formed->tts_tid;
 	if (update_indexes != QS_NO_INDEXES)
 		recheck = insert_index_entries(table, true,
-									   QS_ONLY_SUMMARIZING(update_indexes));
+									   QS_ONLY_SUMMARIZING(update_indexes),
+									   changed);
 	qs_announce_update(table, update_indexes != QS_NO_INDEXES);
 	if (table->info->update_row_triggers || recheck != NIL)
 		ExecARUpdateTriggers(table->estate, table->rri, NULL, NULL, tid, NULL,
 							 table->new, recheck, NULL, false);
+	return true;
+}
+
+/*
+ * Writes the columns that were set to the locked row; false if a trigger said
+ * that it should not be.
+ */
+bool
+qs_try_update(QsTable *table)
+{
+	TM_Result	result;
+
+	if (!write_update(table, &result))
+		return false;
+	check_written(table, result);
 	return true;
 }
 
@@ -586,26 +642,54 @@ qs_insert(QsTable *table)
 		!ExecBRInsertTriggers(table->estate, table->rri, table->new))
 		suppressed(table, "an insert");
 	finish_new(table, NULL);
-	table_tuple_insert(table->rel, table->new, table->cid, 0, NULL);
-	recheck = insert_index_entries(table, false, false);
+	table_tuple_insert(table->rel, form_new(table), table->cid, 0, NULL);
+	table->new->tts_tid = table->formed->tts_tid;
+	recheck = insert_index_entries(table, false, false, NULL);
 	ExecARInsertTriggers(table->estate, table->rri, table->new, recheck, NULL);
+}
+
+static TM_Result
+write_delete(QsTable *table)
+{
+	TriggerDesc *triggers = table->rri->ri_TrigDesc;
+	ItemPointer tid = &table->old->tts_tid;
+	TM_FailureData tmfd;
+	TM_Result	result;
+
+	begin_command(table, CMD_DELETE);
+	if (triggers != NULL && triggers->trig_delete_before_row &&
+		!qs_delete_row_triggers(table->estate, table->rri, tid))
+		suppressed(table, "a delete");
+	result = table_tuple_delete(table->rel, tid, table->cid,
+								table->estate->es_snapshot,
+								InvalidSnapshot, true, &tmfd, false);
+	if (result == TM_Ok)
+		ExecARDeleteTriggers(table->estate, table->rri, tid, NULL, NULL, false);
+	return result;
 }
 
 /* Deletes the locked row. */
 void
 qs_delete(QsTable *table)
 {
-	TriggerDesc *triggers = table->rri->ri_TrigDesc;
-	ItemPointer tid = &table->old->tts_tid;
-	TM_FailureData tmfd;
+	check_written(table, write_delete(table));
+}
 
-	begin_command(table, CMD_DELETE);
-	if (triggers != NULL && triggers->trig_delete_before_row &&
-		!qs_delete_row_triggers(table->estate, table->rri, tid))
-		suppressed(table, "a delete");
-	check_written(table,
-				  table_tuple_delete(table->rel, tid, table->cid,
-									 table->estate->es_snapshot,
-									 InvalidSnapshot, true, &tmfd, false));
-	ExecARDeleteTriggers(table->estate, table->rri, tid, NULL, NULL, false);
+/*
+ * Writes the row that qs_find_by_id() found. False if it is not the same any
+ * more, and then nothing was written: it is to be found anew, and locked.
+ */
+bool
+qs_update_if_same(QsTable *table)
+{
+	TM_Result	result;
+
+	return write_update(table, &result) && result == TM_Ok;
+}
+
+/* The same, and deletes it. */
+bool
+qs_delete_if_same(QsTable *table)
+{
+	return write_delete(table) == TM_Ok;
 }

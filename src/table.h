@@ -7,6 +7,7 @@
  * error in between needs no clean-up. A QsTable holds one row at a time: a row
  * is found and locked (qs_lock_by_id(), or the scan of ready_direct.h), its
  * columns are read and set by number, and qs_update() or qs_delete() writes it.
+ * One that is found only (qs_find_by_id()) is written if it is still the same.
  * Or qs_new_row() starts an empty one, and qs_insert() writes it.
  *
  * Everything that a user may have added to the table is honoured: triggers for
@@ -42,6 +43,7 @@ typedef struct QsTable
 
 	TupleTableSlot *old;		/* the row as it was found, locked */
 	TupleTableSlot *new;		/* the row as it is written */
+	TupleTableSlot *formed;		/* the same as the heap takes it */
 	Datum	   *values;			/* of new */
 	bool	   *nulls;
 	Bitmapset  *changed;		/* columns that were set, as the executor counts */
@@ -71,6 +73,7 @@ extern bool qs_runs_user_code(const QsJobs *jobs);
 extern uint64 qs_announcing_version(const QsTable *table);
 
 extern void qs_serialization_failure(void) pg_attribute_noreturn();
+extern bool qs_find_by_id(QsTable *table, const pg_uuid_t *id);
 extern bool qs_lock_by_id(QsTable *table, const pg_uuid_t *id);
 extern void qs_load(QsTable *table);
 extern void qs_new_row(QsTable *table);
@@ -79,6 +82,8 @@ extern bool qs_try_update(QsTable *table);
 extern void qs_update(QsTable *table);
 extern void qs_insert(QsTable *table);
 extern void qs_delete(QsTable *table);
+extern bool qs_update_if_same(QsTable *table);
+extern bool qs_delete_if_same(QsTable *table);
 
 static inline Datum
 qs_get(const QsTable *table, int column)

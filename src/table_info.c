@@ -212,9 +212,10 @@ describe_checks(QsTableInfo *info, Relation rel)
 /* The types of our columns, by number. */
 static const Oid job_types[QS_JOB_NCOLUMNS] = {
 	UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID,
-	INT4OID, INT2OID, BOOLOID, BOOLOID, BOOLOID, TEXTOID, TEXTOID, JSONBOID,
-	JSONBOID, TEXTOID, TEXTOID, UUIDOID, INT8OID, TEXTOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID, TEXTOID, JSONBOID, JSONBOID, TEXTOID, TIMESTAMPTZOID
+	INT2OID, BOOLOID, BOOLOID, INT4OID, BOOLOID, TEXTOID, TIMESTAMPTZOID,
+	INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID,
+	JSONBOID, JSONBOID, TEXTOID, JSONBOID, JSONBOID, TEXTOID, TEXTOID,
+	UUIDOID
 };
 static const Oid dead_types[QS_DEAD_NCOLUMNS] = {
 	UUIDOID, UUIDOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
@@ -263,6 +264,8 @@ describe_triggers(QsTableInfo *info, Relation rel)
 	/* catalogs are read below, and the relcache may free its own meanwhile */
 	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
 
+	info->sees_before = triggers != NULL &&
+		(triggers->trig_update_before_row || triggers->trig_delete_before_row);
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		Trigger    *trigger = &triggers->triggers[i];

@@ -46,6 +46,7 @@ typedef struct QsTableInfo
 	int			nexprs;			/* of all of these */
 	bool		runs_user_code; /* search_path must be pinned */
 	bool		update_row_triggers;	/* after triggers that an update needs */
+	bool		sees_before;	/* triggers before an update or delete of a row */
 	uint64		trigger;		/* version of the announcing one; 0 if not in order */
 } QsTableInfo;
 
