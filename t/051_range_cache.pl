@@ -152,6 +152,14 @@ is_claimed($q, '4', 'a claim whose prepared transaction was rolled back');
 $other->query_safe('BEGIN; ' . claim($q, 20, "lease => '1 day'") . '; COMMIT;');
 is_empty($q, 'a claim that was committed');
 
+# ... also if the transaction itself looked at them since.
+$q = queue();
+query(insert($q, 1, 40));
+$other->query_safe('BEGIN; ' . claim($q, 20) . '; ' . claim($q) . '; ROLLBACK');
+is_claimed($q, '1', 'a claim that another one of its transaction looked at');
+$other->query_safe('BEGIN; SAVEPOINT s; ' . claim($q, 20) . '; ' . claim($q) . '; ROLLBACK TO s; COMMIT');
+is_claimed($q, '2', '... or of its subtransaction');
+
 # Others' new jobs: there with the commit; before that to who inserted them.
 $q = queue();
 $other->query_safe('BEGIN; ' . insert($q, 1, 20));
@@ -173,6 +181,8 @@ query('ALTER TABLE jobs DISABLE TRIGGER queue_announce');
 query(insert($q, 10.5, 10.5));
 is_claimed($q, '10.5', 'a job that comes while the trigger is off');
 is_empty($q, 'a claim while the trigger is off');
+query(insert($q, 11.5, 11.5));
+is_claimed($q, '11.5', 'a job that comes after a claim while the trigger is off');
 query(insert($q, 20.5, 20.5));
 query('ALTER TABLE jobs ENABLE ALWAYS TRIGGER queue_announce');
 is_claimed($q, '20.5', 'a job that came while the trigger was off');
@@ -187,7 +197,7 @@ query('BEGIN; ALTER TABLE jobs DISABLE TRIGGER queue_announce;'
 	  . insert($q, 31.5, 31.5)
 	  . 'ALTER TABLE jobs ENABLE ALWAYS TRIGGER queue_announce; COMMIT;');
 is_claimed($q, '31.5', '... that claimed before, and twice had it off');
-query('ALTER TABLE jobs ENABLE TRIGGER queue_announce');
+query('ALTER TABLE jobs DISABLE TRIGGER ALL; ALTER TABLE jobs ENABLE TRIGGER ALL');
 is_empty($q, 'a claim while the trigger is for origins');
 query('BEGIN; SET LOCAL session_replication_role = replica;'
 	  . insert($q, 32.5, 32.5) . 'COMMIT;');
