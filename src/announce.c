@@ -3,11 +3,11 @@
  *	  Tells the range cache of entries: see announce.h, and range_cache.h for
  *	  why that must be.
  *
- * Rows that are inserted, and updates by SQL, are announced by a trigger after
- * the row, whatever inserts them: functions, INSERT, COPY, a subscription. It
- * must be enabled ALWAYS, else replicas' rows would be missed; while it is not,
- * or is not there, claims use no ranges. The updates of table.c fire no trigger
- * of ours and call qs_announce_update() instead.
+ * What SQL inserts or updates is announced by a trigger after the row, whoever
+ * runs it: INSERT, COPY, a subscription. It must be enabled ALWAYS, else
+ * replicas' rows would be missed; while it is not, or is not there, claims use
+ * no ranges. The writes of table.c do not fire it and call qs_announce_insert()
+ * and qs_announce_update() instead.
  */
 #include "postgres.h"
 
@@ -117,6 +117,32 @@ announce(QsTableKind kind, Datum queue, int16 priority, int64 run_at, Datum id,
 	qs_note_work(&key.queue);
 }
 
+/* Whether the row that was written is in the ready index, and there is a cache. */
+static bool
+is_ready(QsTable *table)
+{
+	return qs_cache_exists() && table->kind != QS_DEAD_LETTER_JOBS &&
+		qs_is_null(table, QS_JOB_FINISHED_AT) &&
+		!DatumGetBool(qs_get(table, QS_JOB_HELD));
+}
+
+static void
+announce_row(QsTable *table)
+{
+	announce(table->kind, qs_get(table, QS_JOB_QUEUE_ID),
+			 DatumGetInt16(qs_get(table, QS_JOB_PRIORITY)),
+			 DatumGetTimestampTz(qs_get(table, QS_JOB_RUN_AT)),
+			 qs_get(table, QS_JOB_ID), GetCurrentTransactionId());
+}
+
+/* After an insert of table.c, with its index entries. */
+void
+qs_announce_insert(QsTable *table)
+{
+	if (is_ready(table))
+		announce_row(table);
+}
+
 /* Whether the row is leased, and not for less long than before the update. */
 static bool
 stays_leased(QsTable *table)
@@ -137,15 +163,8 @@ stays_leased(QsTable *table)
 void
 qs_announce_update(QsTable *table, bool new_entries)
 {
-	if (!qs_cache_exists() || table->kind == QS_DEAD_LETTER_JOBS ||
-		!qs_is_null(table, QS_JOB_FINISHED_AT) ||
-		DatumGetBool(qs_get(table, QS_JOB_HELD)) ||
-		(!new_entries && stays_leased(table)))
-		return;
-	announce(table->kind, qs_get(table, QS_JOB_QUEUE_ID),
-			 DatumGetInt16(qs_get(table, QS_JOB_PRIORITY)),
-			 DatumGetTimestampTz(qs_get(table, QS_JOB_RUN_AT)),
-			 qs_get(table, QS_JOB_ID), GetCurrentTransactionId());
+	if (is_ready(table) && (new_entries || !stays_leased(table)))
+		announce_row(table);
 }
 
 /* SQL: _queue_announce(), trigger on jobs and critical_jobs */

@@ -15,6 +15,7 @@ extern bool qs_cache_source(const QsTable *table, Relation index,
 							QsCacheSource *source);
 extern void qs_cache_key(QsTableKind kind, const pg_uuid_t *queue,
 						 QsCacheKey *key);
+extern void qs_announce_insert(QsTable *table);
 extern void qs_announce_update(QsTable *table, bool new_entries);
 
 #endif							/* QS_ANNOUNCE_H */

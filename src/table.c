@@ -3,11 +3,12 @@
  *	  Rows of the extension's tables: see table.h.
  *
  * The writes are those of ExecSimpleRelationUpdate() and its kin
- * (execReplication.c), with three differences. Indexes are opened only when
+ * (execReplication.c), with four differences. Indexes are opened only when
  * an update was not HOT, as a claim normally is, and written by indexes.c if
  * they are of the common kind. Most expressions are compiled once and kept
- * (table_info.c). And a violated CHECK is reported without the row, since a
- * payload has no place in an error.
+ * (table_info.c). A violated CHECK is reported without the row, since a payload
+ * has no place in an error. And the announcing trigger is not fired, but its
+ * work is done at once (announce.c).
  *
  * Rows are locked before they are updated, without key, and a row that is
  * locked is its latest version. So no write below can find the row changed by
@@ -54,6 +55,17 @@ open_table(QsTable *table, QsJobs *jobs, QsTableKind kind)
 	table->old = table_slot_create(rel, NULL);
 }
 
+/* Turns off the triggers whose work is done here, in the table's own copy. */
+static void
+replace_triggers(QsTable *table)
+{
+	TriggerDesc *triggers = table->rri->ri_TrigDesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		if (list_member_oid(table->info->replaced, triggers->triggers[i].tgoid))
+			triggers->triggers[i].tgenabled = TRIGGER_DISABLED;
+}
+
 /* Makes ready for a row to be written; not all that is searched is. */
 static void
 prepare_to_write(QsTable *table)
@@ -68,6 +80,7 @@ prepare_to_write(QsTable *table)
 	table->updated_columns = qs_init_range_table(table->estate, rel);
 	table->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(table->rri, rel, 1, NULL, 0);
+	replace_triggers(table);
 	table->estate->es_output_cid = table->cid;
 	table->new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	table->new->tts_tableOid = RelationGetRelid(rel);
@@ -645,6 +658,7 @@ qs_insert(QsTable *table)
 	table_tuple_insert(table->rel, form_new(table), table->cid, 0, NULL);
 	table->new->tts_tid = table->formed->tts_tid;
 	recheck = insert_index_entries(table, false, false, NULL);
+	qs_announce_insert(table);
 	ExecARInsertTriggers(table->estate, table->rri, table->new, recheck, NULL);
 }
 

@@ -277,7 +277,10 @@ describe_triggers(QsTableInfo *info, Relation rel)
 							trigger->tgname, RelationGetRelationName(rel)),
 					 errhint("Use a trigger for each row.")));
 		if (qs_is_announcing(rel, trigger, &info->trigger))
+		{
+			info->replaced = lappend_oid(info->replaced, trigger->tgoid);
 			continue;
+		}
 		if (RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_NONE)
 			info->runs_user_code = true;
 		if (may_fire(rel, trigger))
