@@ -17,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "errors.h"
 #include "idempotency.h"
+#include "parents.h"
 #include "statement.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -200,6 +201,21 @@ replace_waiting(QsCall *call, QsNewJob *job, const QsKey *key,
 	return waits;
 }
 
+/*
+ * Locks the queue before anything is written, so that if it is being dropped,
+ * that is found out here and not by the foreign key of the idempotency key.
+ */
+static void
+hold_queue(QsCall *call, const QsNewJob *job)
+{
+	QsJobs		jobs;
+
+	qs_jobs_begin(&jobs, call);
+	qs_parents_lock(qs_jobs_table(&jobs, job->kind), &job->queue.tenant,
+					&job->queue.id);
+	qs_jobs_end(&jobs);
+}
+
 static void
 insert_job(QsCall *call, const QsNewJob *job, const pg_uuid_t *id)
 {
@@ -287,6 +303,7 @@ qs_enqueue_once(QsCall *call, QsNewJob *job, const QsKey *key, pg_uuid_t *id)
 	bool		inserted;
 
 	qs_uuid7(id);
+	hold_queue(call, job);
 	do
 		inserted = try_insert(call, job, key, id);
 	while (!inserted && !lock_row(call, job, &row));

@@ -7,8 +7,9 @@
  * an update was not HOT, as a claim normally is, and written by indexes.c if
  * they are of the common kind. Most expressions are compiled once and kept
  * (table_info.c). A violated CHECK is reported without the row, since a payload
- * has no place in an error. And the announcing trigger is not fired, but its
- * work is done at once (announce.c).
+ * has no place in an error. And triggers of our own are not fired, but their
+ * work is done at once: announcing (announce.c), and the checks of our foreign
+ * keys (parents.c).
  *
  * Rows are locked before they are updated, without key, and a row that is
  * locked is its latest version. So no write below can find the row changed by
@@ -28,6 +29,7 @@
 #include "errors.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "parents.h"
 #include "table.h"
 #include "table_info.h"
 #include "utils/datum.h"
@@ -641,13 +643,18 @@ qs_update(QsTable *table)
 		suppressed(table, "an update");
 }
 
-/* Inserts the row that qs_new_row() began. */
+/*
+ * Inserts the row that qs_new_row() began. QS_QUEUE_UNKNOWN if its queue was
+ * dropped meanwhile.
+ */
 void
 qs_insert(QsTable *table)
 {
 	TriggerDesc *triggers = table->rri->ri_TrigDesc;
 	List	   *recheck;
 
+	qs_parents_lock(table, DatumGetUUIDP(qs_get(table, QS_JOB_TENANT_ID)),
+					DatumGetUUIDP(qs_get(table, QS_JOB_QUEUE_ID)));
 	begin_command(table, CMD_INSERT);
 	store_new(table);
 	fill_columns(table, table->info->defaults);

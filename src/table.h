@@ -27,6 +27,15 @@
 struct QsTableInfo;
 struct QsJobs;
 
+/* The queue and tenant that were locked last, for rows to be inserted. */
+typedef struct QsHeld
+{
+	bool		any;
+	CommandId	command;		/* the last one when they were locked */
+	pg_uuid_t	tenant;
+	pg_uuid_t	queue;
+} QsHeld;
+
 typedef struct QsTable
 {
 	struct QsJobs *jobs;
@@ -48,6 +57,7 @@ typedef struct QsTable
 	bool	   *nulls;
 	Bitmapset  *changed;		/* columns that were set, as the executor counts */
 
+	QsHeld		held;			/* of parents.c */
 	Relation	pkey;			/* opened when a row is looked for by id */
 	IndexScanDesc by_id;		/* over it; NULL until then */
 	Relation   *indexes;		/* opened by indexes.c */

@@ -22,6 +22,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "parents.h"
 #include "parser/parse_coerce.h"
 #include "rewrite/rewriteHandler.h"
 #include "table_info.h"
@@ -373,6 +374,10 @@ qs_table_describe(Relation rel, QsTableKind kind)
 	describe_checks(info, rel);
 	describe_triggers(info, rel);
 	describe_indexes(info, rel);
+	info->parents = qs_parents_describe(rel);
+	if (!info->runs_user_code)
+		info->replaced = list_concat(info->replaced,
+									 qs_parents_triggers(info->parents));
 	MemoryContextSwitchTo(caller);
 
 	MemoryContextSetParent(cxt, CacheMemoryContext);

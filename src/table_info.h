@@ -45,6 +45,7 @@ typedef struct QsTableInfo
 	QsExpr	   *defaults;		/* by column; only those that the user added */
 	int			nexprs;			/* of all of these */
 	bool		runs_user_code; /* search_path must be pinned */
+	struct QsParents *parents;	/* that inserts lock */
 	List	   *replaced;		/* triggers that table.c does the work of */
 	bool		update_row_triggers;	/* after triggers that an update needs */
 	bool		sees_before;	/* triggers before an update or delete of a row */
