@@ -8,8 +8,8 @@
 #   make check-assert       the same and more, on a PostgreSQL with assertions,
 #                           which it builds the first time
 #   make fuzz               key ranges, for FUZZ_SECONDS
-#   make bench, bench-flat  measure it: speed, and how flat it stays; see
-#                           bench/RESULTS.md
+#   make bench              measure it; bench-flat and bench-endurance show how
+#                           flat it stays; see bench/RESULTS.md
 #   make stress             clients against each other, crashes and disturbances,
 #                           for STRESS_SECONDS; see stress/README.md
 #   make quickstart, psql   see it work, play with it
@@ -46,7 +46,8 @@ override with_llvm = no
 # These run scripts that find or install what they need, so they work where
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
-	check-assert check-mutants fuzz bench bench-flat stress quickstart psql
+	check-assert check-mutants fuzz bench bench-flat bench-endurance \
+	stress quickstart psql
 
 ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
 
@@ -77,7 +78,7 @@ fuzz:
 	@fuzz/run
 bench:
 	@bench/run slices
-bench-flat:
+bench-flat bench-endurance:
 	@bench/run $(@:bench-%=%)
 stress:
 	@stress/run

@@ -97,7 +97,8 @@ sub wal_position
 }
 
 # One slice of pgbench: options are script, clients, variables, async (commit
-# without a flush) and either transactions (in all) or seconds. Returns the
+# without a flush), rate (a second, in all) and either transactions (in all) or
+# seconds. Returns the
 # transactions done, their rate, and CPU us and bytes of WAL of all together.
 sub pgbench
 {
@@ -108,6 +109,7 @@ sub pgbench
 	my @command = ('pgbench', '-n', '-M', 'prepared', '-c', $clients,
 		'-j', $clients > 1 ? 2 : 1, '-f', write_file('script.sql', $o{script}),
 		$o{transactions} ? ('-t', $o{transactions} / $clients) : ('-T', $o{seconds}),
+		$o{rate} ? ('-R', $o{rate}) : (),
 		map { ('-D', "$_=$o{variables}{$_}") } keys %{ $o{variables} });
 
 	my $wal = wal_position();
