@@ -9,6 +9,7 @@
  *	 take		a row was found claimable, and is about to be taken
  *	 publish	ranges were found, and are about to be published
  *	 claimed	queue_claim() has written all that it claimed
+ *	 woken		queue_wait() was woken, and is about to look for work
  *	 announce	a new entry is in the index, and is about to be announced
  */
 #ifndef QS_FAULT_H

@@ -15,6 +15,7 @@
 #include "args.h"
 #include "catalog/pg_type.h"
 #include "errors.h"
+#include "fault.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "queue.h"
@@ -142,14 +143,17 @@ static void
 sleep_until(TimestampTz time)
 {
 	int			every = qs_waiters_exist() ? LOOK_EVERY : POLL_EVERY;
+	int			events;
 	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), time);
 
 	ForgetPortalSnapshots();
 	InvalidateCatalogSnapshot();
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 Max(1, Min(ms, every)), PG_WAIT_EXTENSION);
+	events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					   Max(1, Min(ms, every)), PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
+	if (events & WL_LATCH_SET)
+		QS_FAULT_POINT("woken");
 	EnsurePortalSnapshotExists();
 }
 
