@@ -214,8 +214,8 @@ CREATE TABLE @extschema@.jobs (
 	attempts integer NOT NULL DEFAULT 0,
 	final_attempt boolean NOT NULL GENERATED ALWAYS AS
 		(attempts - (status = 'processing')::integer >= max_attempts - 1) STORED,
-	status text NOT NULL DEFAULT 'pending',
 	finished_at timestamptz,
+	status text NOT NULL DEFAULT 'pending',
 	lease_token bigint,
 	leased_at timestamptz,
 	leased_until timestamptz,
@@ -267,8 +267,8 @@ COMMENT ON COLUMN @extschema@.jobs.held IS 'A held job is not claimable until it
 COMMENT ON COLUMN @extschema@.jobs.cancel_requested IS 'queue_cancel() was called while the job ran: its worker is told at the next heartbeat, and the job is not tried again.';
 COMMENT ON COLUMN @extschema@.jobs.attempts IS 'Claims so far that count: all but those that ended in snooze or release.';
 COMMENT ON COLUMN @extschema@.jobs.final_attempt IS 'Whether the attempt that runs, or else the next one, is the last.';
-COMMENT ON COLUMN @extschema@.jobs.status IS 'pending, processing, completed or failed.';
 COMMENT ON COLUMN @extschema@.jobs.finished_at IS 'When the job was completed or failed for good.';
+COMMENT ON COLUMN @extschema@.jobs.status IS 'pending, processing, completed or failed.';
 COMMENT ON COLUMN @extschema@.jobs.lease_token IS 'Random, new with each claim: who knows it holds the lease.';
 COMMENT ON COLUMN @extschema@.jobs.leased_at IS 'When it was claimed last.';
 COMMENT ON COLUMN @extschema@.jobs.leased_until IS 'When the lease ends; from then on the job is claimable again.';

@@ -12,6 +12,7 @@
 #include "failures.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "recent.h"
 #include "result.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -348,6 +349,7 @@ heartbeat(QsJobs *jobs, const pg_uuid_t *id, int64 token,
 	until = Max(until, DatumGetTimestampTz(qs_get(table, QS_JOB_LEASED_UNTIL)));
 	qs_set(table, QS_JOB_LEASED_UNTIL, TimestampTzGetDatum(until));
 	qs_update(table);
+	qs_recent_note(table);
 	values[2] = qs_get(table, QS_JOB_CANCEL_REQUESTED);
 	values[3] = TimestampTzGetDatum(until);
 }

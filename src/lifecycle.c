@@ -17,6 +17,7 @@
 #include "common/pg_prng.h"
 #include "failures.h"
 #include "lifecycle.h"
+#include "recent.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -121,7 +122,10 @@ qs_job_lease(QsTable *table, Datum worker, TimestampTz until)
 	qs_set(table, QS_JOB_LEASED_BY, worker);
 	qs_set(table, QS_JOB_LEASED_AT, TimestampTzGetDatum(table->call->now));
 	qs_set(table, QS_JOB_LEASED_UNTIL, TimestampTzGetDatum(until));
-	return qs_try_update(table);
+	if (!qs_try_update(table))
+		return false;
+	qs_recent_note(table);
+	return true;
 }
 
 static void

@@ -30,6 +30,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "parents.h"
+#include "recent.h"
 #include "table.h"
 #include "table_info.h"
 #include "utils/datum.h"
@@ -292,9 +293,8 @@ see_own_writes(QsJobs *jobs)
 	}
 }
 
-/* Puts the row with this id into the table's slot; false if there is none. */
 static bool
-find_by_id(QsTable *table, const pg_uuid_t *id)
+find_in_pkey(QsTable *table, const pg_uuid_t *id)
 {
 	ScanKeyData key;
 
@@ -307,7 +307,14 @@ find_by_id(QsTable *table, const pg_uuid_t *id)
 	table->by_id->xs_snapshot = GetActiveSnapshot();	/* see_own_writes() */
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
 	index_rescan(table->by_id, &key, 1, NULL, 0);
-	return index_getnext_slot(table->by_id, ForwardScanDirection, table->old) &&
+	return index_getnext_slot(table->by_id, ForwardScanDirection, table->old);
+}
+
+/* Puts the row with this id into the table's slot; false if there is none. */
+static bool
+find_by_id(QsTable *table, const pg_uuid_t *id)
+{
+	return (qs_recent_find(table, id) || find_in_pkey(table, id)) &&
 		is_own(table);
 }
 

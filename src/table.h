@@ -58,6 +58,7 @@ typedef struct QsTable
 	Bitmapset  *changed;		/* columns that were set, as the executor counts */
 
 	QsHeld		held;			/* of parents.c */
+	BlockNumber nblocks;		/* of rel, once it was asked for; else 0 */
 	Relation	pkey;			/* opened when a row is looked for by id */
 	IndexScanDesc by_id;		/* over it; NULL until then */
 	Relation   *indexes;		/* opened by indexes.c */
