@@ -2,12 +2,17 @@
 # extension and nothing else on it.
 #
 # A scenario runs all its variants in each round, in turn, each from a freshly
-# filled table and a checkpoint, and every round begins with another variant.
+# filled table, and every round begins with another variant. Queues that keep
+# finished jobs begin with some. The checkpoint comes before the jobs are
+# enqueued, as is usual for jobs that are claimed soon after.
 # All do the same number of jobs, since a claim walks over what was finished
 # before it: as many as the first variant does in the length of a slice.
 # Figures are compared within a round only, since the machine's speed drifts.
 # CPU is the user and system time of all server processes, those that ended
 # too. Both sides pass ids as pgbench variables, so both pay the same for it.
+#
+# BENCH_SECONDS (5) is the length of a slice, BENCH_ROUNDS (3) their number for
+# each variant, BENCH_KEPT (200000) the finished jobs to begin with.
 use strict;
 use warnings;
 use File::Basename qw(dirname);
@@ -16,6 +21,7 @@ use Bench;
 
 my $seconds = $ENV{BENCH_SECONDS} || 5;
 my $rounds  = $ENV{BENCH_ROUNDS}  || 3;
+my $kept    = $ENV{BENCH_KEPT} // 200_000;
 my %queue_id;
 
 # What pgbench runs. All claim for the same lease under the same name.
@@ -102,26 +108,36 @@ my @scenarios = (
 		clients => 1, n => 1000, claims => 0, variants => ['COPY, bare table', 'enqueue_many'] },
 );
 
-# Fills the table that a variant takes jobs from; every other is left empty.
+# Puts jobs into the table that a variant takes them from.
+sub fill_minimal
+{
+	my ($count, $status, $finished_at) = @_;
+	sql("INSERT INTO minimal_jobs (queue, payload, status, finished_at)
+		SELECT 'mail', '$payload', '$status', $finished_at FROM generate_series(1, $count)");
+	sql('VACUUM (ANALYZE) minimal_jobs');
+}
+
+sub fill_service
+{
+	my ($queue, $count, $status, $reason, $finished_at) = @_;
+	# without the triggers of the foreign keys, for speed
+	sql("SET session_replication_role = replica;
+		INSERT INTO jobs (tenant_id, queue_id, payload, status, finish_reason, finished_at)
+		SELECT '$tenant', '$queue_id{$queue}', '$payload', '$status', $reason, $finished_at
+		FROM generate_series(1, $count)");
+	sql('VACUUM (ANALYZE) jobs');
+}
+
+# Fills the table of a variant; every other is left empty.
 sub fill
 {
 	my ($variant, $count) = @_;
 	sql('TRUNCATE minimal_jobs, jobs, bare_jobs');
-	if ($variant =~ /^minimal/)
-	{
-		sql("INSERT INTO minimal_jobs (queue, payload)
-			SELECT 'mail', '$payload' FROM generate_series(1, $count)");
-		sql('VACUUM (ANALYZE) minimal_jobs');
-	}
-	elsif ($variant =~ /^keep (\d)/)
-	{
-		# without the triggers of the foreign keys, for speed
-		sql("SET session_replication_role = replica;
-			INSERT INTO jobs (tenant_id, queue_id, payload)
-			SELECT '$tenant', '$queue_id{\"keep$1\"}', '$payload' FROM generate_series(1, $count)");
-		sql('VACUUM (ANALYZE) jobs');
-	}
+	fill_minimal($kept, 'completed', 'now()') if $variant eq 'minimal';
+	fill_service('keep1', $kept, 'completed', "'completed'", 'now()') if $variant =~ /^keep 1/;
 	sql('CHECKPOINT');
+	fill_minimal($count, 'pending', 'NULL') if $variant =~ /^minimal/;
+	fill_service("keep$1", $count, 'pending', 'NULL', 'NULL') if $variant =~ /^keep (\d)/;
 }
 
 # Dies unless the slice did what it says.
@@ -142,10 +158,11 @@ sub check
 
 	my $table  = $variant =~ /^minimal/ ? 'minimal_jobs' : 'jobs';
 	my $flight = $variant =~ /complete_and_claim/ ? $clients * $n : 0;
+	my $before = $variant =~ /deletes|keep 0/ ? 0 : $kept;
 	my ($all, $processing, $completed) = split /\|/, sql(
 		"SELECT count(*), count(*) FILTER (WHERE status = 'processing'),
 			count(*) FILTER (WHERE status = 'completed') FROM $table");
-	$completed = $scenario->{fill} - $all if $variant =~ /deletes|keep 0/;
+	$completed = $before ? $completed - $before : $scenario->{fill} - $all;
 	die "$variant: $completed completed, $processing in flight after $jobs jobs\n"
 	  if $completed != $jobs - $flight || $processing != $flight;
 }
