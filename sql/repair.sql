@@ -98,6 +98,9 @@ SELECT queue_redrive('q', max_jobs => 2);
 SELECT queue_redrive('q', error_like => 'timeout%') AS timeouts, queue_redrive('q', error_like => 'timeout%') AS again;
 :jobs
 SELECT queue_redrive('q', error_like => '%\%') AS none_left;
+SELECT queue_redrive('q', error_like => 'timeout\');
+SELECT queue_redrive('q', error_like => '\\\');
+SELECT queue_redrive('q', error_like => 'timeout\\') AS none;
 SELECT queue_redrive('q', died_after => '2020-01-06', died_before => '2020-01-08') AS fifth;
 SELECT payload FROM dead_letter_jobs WHERE tenant_id = :tenant AND redriven_at IS NULL ORDER BY payload;
 SELECT queue_redrive('q', 1, 'refused', '2020-01-01', '2020-01-10') AS fourth;

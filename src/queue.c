@@ -276,9 +276,15 @@ qs_queue_by_name(QsCall *call, const char *name, QsQueue *queue)
 	init_key(&keys[0], call, "tenant_id", F_UUID_EQ, UUIDPGetDatum(&call->tenant));
 	init_key(&keys[1], call, "name", F_TEXTEQ, CStringGetTextDatum(name));
 	if (!load(call, "queues_tenant_id_name_key", 2, keys, queue))
-		ereport(ERROR,
-				(errcode(QS_QUEUE_UNKNOWN),
-				 errmsg("queue \"%s\" does not exist", name)));
+		qs_queue_unknown(name);
+}
+
+void
+qs_queue_unknown(const char *name)
+{
+	ereport(ERROR,
+			(errcode(QS_QUEUE_UNKNOWN),
+			 errmsg("queue \"%s\" does not exist", name)));
 }
 
 /* Finds a queue by its id; false if there is none. Does not look at its tenant. */

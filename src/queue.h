@@ -28,6 +28,7 @@ typedef struct QsQueue
 
 extern void qs_queue_init(void);
 extern void qs_queue_by_name(QsCall *call, const char *name, QsQueue *queue);
+extern void qs_queue_unknown(const char *name) pg_attribute_noreturn();
 extern bool qs_queue_by_id(QsCall *call, const pg_uuid_t *id, QsQueue *queue);
 
 #endif							/* QS_QUEUE_H */

@@ -434,7 +434,8 @@ queue_drop(PG_FUNCTION_ARGS)
 	args[1] = UUIDPGetDatum(&queue.id);
 
 	qs_connect();
-	(void) qs_execute(&lock_queue, &call, SPI_OK_SELECT, args, NULL, 0);
+	if (qs_execute(&lock_queue, &call, SPI_OK_SELECT, args, NULL, 0) == 0)
+		qs_queue_unknown(queue.name);
 	if (!force &&
 		qs_execute(&select_in_use, &call, SPI_OK_SELECT, args, NULL, 1) > 0)
 		ereport(ERROR,

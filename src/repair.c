@@ -237,6 +237,20 @@ find_dead_letters(QsCall *call, Datum *args, const char *nulls, long limit,
 	return count;
 }
 
+/* Refuses a LIKE pattern that ends in the middle of an escape. */
+static void
+check_pattern(text *pattern)
+{
+	const char *c = VARDATA_ANY(pattern);
+	const char *end = c + VARSIZE_ANY_EXHDR(pattern);
+
+	for (; c < end; c++)
+		if (*c == '\\' && ++c == end)
+			ereport(ERROR,
+					(errcode(QS_ARGUMENT_INVALID),
+					 errmsg("error_like must not end with an escape character")));
+}
+
 /*
  * SQL: queue_redrive(queue, max_jobs, error_like, died_after, died_before,
  * per_second)
@@ -259,6 +273,8 @@ queue_redrive(PG_FUNCTION_ARGS)
 	qs_queue_by_name(&call, qs_arg_text(fcinfo, 0, "queue", QS_NAME_BYTES), &queue);
 	limit = PG_ARGISNULL(1) ? 0 :
 		qs_arg_int(fcinfo, 1, "max_jobs", 1, PG_INT32_MAX);
+	if (!PG_ARGISNULL(2))
+		check_pattern(PG_GETARG_TEXT_PP(2));
 	args[0] = UUIDPGetDatum(&call.tenant);
 	args[1] = UUIDPGetDatum(&queue.id);
 	for (int i = 2; i < 5; i++)
