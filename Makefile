@@ -9,7 +9,8 @@
 #                           which it builds the first time
 #   make fuzz               key ranges, for FUZZ_SECONDS
 #   make bench              measure it; bench-flat and bench-endurance show how
-#                           flat it stays; see bench/RESULTS.md
+#                           flat it stays, bench-wakeup how soon a worker has a
+#                           job; see bench/RESULTS.md
 #   make stress             clients against each other, crashes and disturbances,
 #                           for STRESS_SECONDS; see stress/README.md
 #   make quickstart, psql   see it work, play with it
@@ -47,7 +48,7 @@ override with_llvm = no
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
 	check-assert check-mutants fuzz bench bench-flat bench-endurance \
-	stress quickstart psql
+	bench-wakeup stress quickstart psql
 
 ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
 
@@ -78,7 +79,7 @@ fuzz:
 	@fuzz/run
 bench:
 	@bench/run slices
-bench-flat bench-endurance:
+bench-flat bench-endurance bench-wakeup:
 	@bench/run $(@:bench-%=%)
 stress:
 	@stress/run
