@@ -140,55 +140,60 @@ my @scenarios = (
 		prepare => sub { sql(fill(@_, queue => "'q' || 1 + i % " . scaled(1000))) } },
 );
 
-# Up to 100 claims, for no more than 2 seconds. Adds to what was found of each:
-# ms, and entries visited.
-sub slice
+# A session that enqueues, claims and completes a job at each call; what it found
+# of each claim: ms, and entries visited.
+sub worker
 {
-	my ($session, $side, $queue, $found) = @_;
+	my ($database, $side, $queue) = @_;
+	my $session = connect_to($database);
 	my $verbs = prepare_verbs($session, $side);
 	my $visited = $session->prepare('SELECT claims * visited_mean FROM queue_cache');
-	my $start = time;
+	my (@ms, @visited);
 
-	for (1 .. 100)
-	{
+	my $turn = sub {
 		my $name = $queue->();
 		$verbs->{enqueue}->execute($name);
+		$verbs->{enqueue}->finish;
 		my (undef, $before) = timed($visited);
 		my ($ms, @job) = timed($verbs->{claim}, $name);
 		my (undef, $after) = timed($visited);
 		die "$side: nothing to claim\n" if !@job;
-		timed($verbs->{complete}, @job) if $side eq 'queue_service';
-		$verbs->{complete}->execute(@job) if $side eq 'minimal';
-		push @{ $found->{ms} }, $ms;
-		push @{ $found->{visited} }, $after - $before;
-		last if time - $start > 2;
-	}
+		$verbs->{complete}->execute(@job);
+		$verbs->{complete}->finish;
+		push @ms, $ms;
+		push @visited, $after - $before;
+	};
+	return { session => $session, turn => $turn, ms => \@ms, visited => \@visited };
 }
 
 sub measure
 {
 	my ($scenario, $side) = @_;
-	my ($fresh, $session) = map { connect_to($_) } $fresh_db, $scenario_db;
 	my $queue = $scenario->{queues}
 	  ? sub { 'q' . (1 + int(rand $scenario->{queues})) }
 	  : sub { $scenario->{queue} // 'keep0' };
-	my (%fresh, %found);
+	my ($fresh, $worker) = map { worker($_, $side, $queue) } $fresh_db, $scenario_db;
 
 	foreach my $round (1 .. $rounds)
 	{
-		$fresh->do("TRUNCATE $table{$side}");
-		slice($fresh, $side, $queue, \%fresh);
-		slice($session, $side, $queue, \%found);
+		my $start = time;
+		$fresh->{session}->do("TRUNCATE $table{$side}");
+		# in turn, as the machine's speed drifts
+		for (my $claim = 0; $claim < 100 && time - $start < 2; $claim++)
+		{
+			$_->{turn}->() foreach $claim % 2 ? ($fresh, $worker) : ($worker, $fresh);
+		}
 		sleep($scenario->{pause} // 0);
 	}
-	$_->disconnect foreach $fresh, $session;
-	my ($first, @visited) = @{ $found{visited} };
+	$_->{session}->disconnect foreach $fresh, $worker;
+
+	my ($first, @visited) = @{ $worker->{visited} };
 	my $sum = 0;
 	$sum += $_ foreach @visited;
 	return {
-		p50 => median(@{ $found{ms} }),
-		p99 => percentile(0.99, @{ $found{ms} }),
-		ratio => median(@{ $found{ms} }) / median(@{ $fresh{ms} }),
+		p50 => median(@{ $worker->{ms} }),
+		p99 => percentile(0.99, @{ $worker->{ms} }),
+		ratio => median(@{ $worker->{ms} }) / median(@{ $fresh->{ms} }),
 		first => $first,
 		mean => $sum / @visited,
 		visited_p99 => percentile(0.99, @visited),
