@@ -10,7 +10,8 @@
 #   make fuzz               key ranges, for FUZZ_SECONDS
 #   make bench              measure it; bench-flat and bench-endurance show how
 #                           flat it stays, bench-wakeup how soon a worker has a
-#                           job; see bench/RESULTS.md
+#                           job, bench-peers how other queues do; see
+#                           bench/RESULTS.md
 #   make stress             clients against each other, crashes and disturbances,
 #                           for STRESS_SECONDS; see stress/README.md
 #   make quickstart, psql   see it work, play with it
@@ -48,7 +49,7 @@ override with_llvm = no
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
 	check-assert check-mutants fuzz bench bench-flat bench-endurance \
-	bench-wakeup stress quickstart psql
+	bench-wakeup bench-peers stress quickstart psql
 
 ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
 
@@ -79,7 +80,7 @@ fuzz:
 	@fuzz/run
 bench:
 	@bench/run slices
-bench-flat bench-endurance bench-wakeup:
+bench-flat bench-endurance bench-wakeup bench-peers:
 	@bench/run $(@:bench-%=%)
 stress:
 	@stress/run
