@@ -325,6 +325,26 @@ prepared_main(void *arg)
 
 /* Crashes ------------------------------------------------------------------ */
 
+/*
+ * Waits until the server has noticed that a backend is gone, and is back: until
+ * then it takes new connections, and breaks them. The backend may just have
+ * ended by itself; then nothing happens.
+ */
+static void
+wait_for_crash(PGconn **conn)
+{
+	int64_t		until = now_us() + 5000000;
+
+	while (now_us() < until)
+	{
+		PGresult   *result = run(conn, "SELECT pg_sleep(0.01)");
+
+		if (result == NULL)
+			break;
+		PQclear(result);
+	}
+}
+
 /* Kills a client's backend with kill -9, which makes the server crash. */
 static void
 kill_hard(PGconn **conn, uint64_t *random)
@@ -344,6 +364,8 @@ kill_hard(PGconn **conn, uint64_t *random)
 		disturbances.killed += killed;
 		PQclear(result);
 	}
+	if (killed)
+		wait_for_crash(conn);
 }
 
 static void *

@@ -1,5 +1,6 @@
-# A short run of the stress test: nothing is lost, nothing is claimed twice,
-# whatever its clients do and however they are killed. See stress/README.md.
+# Short runs of the stress test, on a server that preloads the library and on one
+# that does not: nothing is lost, nothing is claimed twice, whatever its clients
+# do and however they are killed. See stress/README.md.
 
 use strict;
 use warnings;
@@ -19,38 +20,49 @@ chomp(my $lib = `$pg_config --libdir`);
 is(system('cc', '-O1', "-I$include", glob("$source/*.c"), '-o', $program, "-L$lib", '-lpq', '-lpthread'),
 	0, 'compiles');
 
-my $node = PostgreSQL::Test::Cluster->new('main');
-$node->init;
-$node->append_conf('postgresql.conf', <<END);
-shared_preload_libraries = 'queue_service'
+$ENV{PGDATABASE} = 'postgres';
+$ENV{STRESS_SECONDS} ||= 10;
+$ENV{STRESS_CRASH} ||= 4;
+
+sub stress
+{
+	my ($name, $preload) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init;
+	$node->append_conf('postgresql.conf', <<END);
+shared_preload_libraries = '$preload'
 deadlock_timeout = 100ms
 autovacuum_naptime = 3s
 max_prepared_transactions = 20
 restart_after_crash = on
 log_line_prefix = '%m [%p] %e %q%a '
 END
-$node->start;
+	$node->start;
 
-$ENV{PGHOST} = $node->host;
-$ENV{PGPORT} = $node->port;
-$ENV{PGDATABASE} = 'postgres';
-$ENV{STRESS_SECONDS} ||= 10;
-$ENV{STRESS_CRASH} ||= 4;
-# far longer than it takes, should it ever hang
-my $limit = $ENV{STRESS_SECONDS} * 5 + 240;
-my $output = `timeout $limit $program @{[$node->logfile]}`;
-my $status = $?;
-note($output);
+	local $ENV{PGHOST} = $node->host;
+	local $ENV{PGPORT} = $node->port;
+	# far longer than it takes, should it ever hang
+	my $limit = $ENV{STRESS_SECONDS} * 5 + 240;
+	my $output = `timeout $limit $program @{[$node->logfile]}`;
+	my $status = $?;
+	note($output);
 
-for my $check (
-	'no acknowledged job is lost',
-	'no job is claimed while another lease holds',
-	'no job is completed twice, or claimed after it')
-{
-	like($output, qr/^$check +ok$/m, $check);
+	for my $check (
+		'no acknowledged job is lost',
+		'no job is claimed while another lease holds',
+		'no job is completed twice, or claimed after it')
+	{
+		like($output, qr/^$check +ok$/m, "$name: $check");
+	}
+	like($output, qr/^[1-9]\d* passed, 0 failed$/m, "$name: all checks");
+	is($status, 0, "$name: exit status")
+	  or diag(join("\n", grep { /FAILED/ } split(/\n/, $output)));
+	$node->stop;
+	return;
 }
-like($output, qr/^[1-9]\d* passed, 0 failed$/m, 'all checks');
-is($status, 0, 'exit status') or diag(join("\n", grep { /FAILED/ } split(/\n/, $output)));
 
-$node->stop;
+stress('preloaded', 'queue_service');
+stress('plain', '');
+
 done_testing();

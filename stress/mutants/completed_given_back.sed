@@ -1,2 +1,2 @@
 # no job is completed twice, or claimed after it
-/^qs_job_complete/,/^}/s/finish\(table, "completed", "completed"\)/give_back(table)/
+/^set_completed/,/^}/s/set_finished\(table, "completed", "completed"\);/set_status(table, "pending"); qs_set_null(table, QS_JOB_LEASE_TOKEN); qs_set_null(table, QS_JOB_LEASED_UNTIL);/

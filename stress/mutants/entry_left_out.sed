@@ -1,2 +1,2 @@
 # indexes and tables are sound (amcheck)
-s/if \(!is_wanted\(indexes, index->info, slot\)\)/if (i == 1 \&\& update || !is_wanted(indexes, index->info, slot))/
+s/if \(!is_wanted\(indexes, index->info, slot\)\)/if (i == 1 \&\& changed != NULL || !is_wanted(indexes, index->info, slot))/
