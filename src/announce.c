@@ -117,7 +117,7 @@ announce(QsTableKind kind, Datum queue, int16 priority, int64 run_at, Datum id,
 	qs_note_work(&key.queue);
 }
 
-/* Whether the row that was written is in the ready index, and there is a cache. */
+/* Whether there is a cache, and the row that was written in the ready index. */
 static bool
 is_ready(QsTable *table)
 {

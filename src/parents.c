@@ -204,7 +204,8 @@ current_index(Relation rel, const QsParent *parent)
 	for (int i = 0; i < rel->trigdesc->numtriggers; i++)
 		if (rel->trigdesc->triggers[i].tgoid == parent->trigger)
 			return rel->trigdesc->triggers[i].tgconstrindid;
-	elog(ERROR, "a foreign key of \"%s\" disappeared", RelationGetRelationName(rel));
+	elog(ERROR, "a foreign key of \"%s\" disappeared",
+		 RelationGetRelationName(rel));
 }
 
 /* The values to be found, in the order of the index. */
