@@ -141,7 +141,7 @@ maintain_main(void *arg)
 			result = run(&conn, sql);
 			disturbances.vacuums++;
 		}
-		else if (what < 45 && !holding)
+		else if (what < 45 && !holding && !settling)
 		{
 			result = run(&conn, reindex[random_next(&random) % 6]);
 			if (PQresultStatus(result) != PGRES_COMMAND_OK)
@@ -351,7 +351,7 @@ kill_hard(PGconn **conn, uint64_t *random)
 {
 	bool		killed = false;
 
-	while (!killed && !stopping)
+	while (!killed && !settling)
 	{
 		int			pid = clients[random_next(random) % (uint64_t) nclients].pid;
 		char		sql[100];
@@ -378,7 +378,7 @@ crash_main(void *arg)
 	for (;;)
 	{
 		wait_for(crash_every * (0.5 + (random_next(&random) % 1000) / 1000.0));
-		if (stopping)
+		if (settling)
 			break;
 		if (restart != NULL && chance(&random, 30))
 		{

@@ -27,6 +27,7 @@ char		(*queue_ids[NTENANTS])[37];
 char		(*queue_names)[32];
 
 volatile bool stopping = false;
+volatile bool settling = false;
 
 static Client clients[MAX_CLIENTS + 1];
 static int	nclients;
@@ -230,6 +231,7 @@ int
 main(int argc, char **argv)
 {
 	long		seconds = setting("STRESS_SECONDS", 30, 1, 1000000);
+	long		settle = seconds < 20 ? seconds / 4 : 5;
 	long		crash_every = setting("STRESS_CRASH", 10, 0, 1000000);
 	pthread_t	threads[MAX_CLIENTS];
 	PGconn	   *conn;
@@ -263,7 +265,9 @@ main(int argc, char **argv)
 		pthread_create(&threads[i], NULL, client_main, &clients[i]);
 	}
 	disturb_start(seed, clients, nclients, crash_every, getenv("STRESS_RESTART"));
-	sleep((unsigned) seconds);
+	sleep((unsigned) (seconds - settle));
+	settling = true;
+	sleep((unsigned) settle);
 	stopping = true;
 	for (int i = 0; i < nclients; i++)
 	{

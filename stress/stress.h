@@ -204,6 +204,8 @@ extern ErrorCount error_counts[MAX_ERRORS];
 extern int	nerror_counts;
 
 extern volatile bool stopping;
+/* the end comes: no more crashes or REINDEX, which void what is in shared memory */
+extern volatile bool settling;
 
 /* client.c and session.c */
 extern void *client_main(void *arg);
