@@ -166,6 +166,14 @@ sub worker
 	return { session => $session, turn => $turn, ms => \@ms, visited => \@visited };
 }
 
+# Puts processes on some cores. Whether a session and its client share one decides
+# how long a round trip takes, which would else be by chance.
+sub put_on
+{
+	my ($cores, @pids) = @_;
+	system("taskset -pc $cores $_ >$temp/taskset") == 0 or die "taskset failed\n" foreach @pids;
+}
+
 sub measure
 {
 	my ($scenario, $side) = @_;
@@ -173,6 +181,7 @@ sub measure
 	  ? sub { 'q' . (1 + int(rand $scenario->{queues})) }
 	  : sub { $scenario->{queue} // 'keep0' };
 	my ($fresh, $worker) = map { worker($_, $side, $queue) } $fresh_db, $scenario_db;
+	put_on('0', $$, map { $_->{session}{pg_pid} } $fresh, $worker);
 
 	foreach my $round (1 .. $rounds)
 	{
@@ -186,6 +195,7 @@ sub measure
 		sleep($scenario->{pause} // 0);
 	}
 	$_->{session}->disconnect foreach $fresh, $worker;
+	put_on('0-' . (sysconf(84) - 1), $$);
 
 	my ($first, @visited) = @{ $worker->{visited} };
 	my $sum = 0;

@@ -92,7 +92,7 @@ sub ours
 }
 
 # versus: the queue of ours to compare with. bury: ends waiting jobs, all of them or
-# so many as the batch says. share: of the jobs that others are filled with.
+# so many as the batch says.
 my %peers = (
 	keep0 => ours('keep0'),
 	keep1 => ours('keep1'),
@@ -161,7 +161,6 @@ END
 	pgq => {
 		versus => 'keep0',
 		without => { map { $_ => 1 } 'single', 'cpu', 'single16', 'batch10x16', 'dead', 'delayed' },
-		share => 0.2,
 		clear => "SELECT pgq.unregister_consumer('mail', 'worker') FROM pgq.subscription;
 			SELECT pgq.drop_queue('mail', true) FROM pgq.queue;
 			SELECT pgq.create_queue('mail');
@@ -170,6 +169,7 @@ END
 		fill => sub {
 			my ($count, undef, $n) = @_;
 			return "DO \$\$ BEGIN
+				PERFORM set_config('synchronous_commit', 'off', false);
 				FOR i IN 1 .. $count / $n LOOP
 					PERFORM pgq.insert_event('mail', 'mail', '$payload') FROM generate_series(1, $n);
 					COMMIT;
@@ -213,7 +213,7 @@ sub fill
 	my $n = $scenario->{n};
 	my $front = int(($scenario->{buried} // $scenario->{delayed} // 0) * $size);
 	# as many as the fastest can do
-	my $jobs = $seconds * ($n == 1 ? 12_000 : $n == 10 ? 30_000 : 80_000) * ($peer->{share} // 1);
+	my $jobs = $seconds * ($n == 1 ? 12_000 : $n == 10 ? 30_000 : 80_000);
 
 	if ($scenario->{buried})
 	{
