@@ -201,8 +201,8 @@ my @scenarios = (
 	{ name => 'batch100', title => 'batches of 100, 1 client', clients => 1, n => 100 },
 	{ name => 'enqueue', title => 'enqueue one by one, 1 client', clients => 1, n => 1, enqueue => 'enqueue' },
 	{ name => 'enqueue_many', title => "enqueue $many in a transaction, 1 client", clients => 1, n => $many, enqueue => 'enqueue_many' },
-	{ name => 'dead', title => '300,000 dead, horizon held; one by one, 1 client', clients => 1, n => 1, buried => 300_000 },
-	{ name => 'delayed', title => '300,000 delayed, of higher priority; one by one, 1 client', clients => 1, n => 1, delayed => 300_000 },
+	{ name => 'dead', title => with_commas(300_000 * $size) . ' dead, horizon held; one by one, 1 client', clients => 1, n => 1, buried => 300_000 * $size },
+	{ name => 'delayed', title => with_commas(300_000 * $size) . ' delayed, of higher priority; one by one, 1 client', clients => 1, n => 1, delayed => 300_000 * $size },
 );
 
 # Puts into a peer's empty table what a scenario has in front, then waiting jobs;
@@ -211,7 +211,7 @@ sub fill
 {
 	my ($scenario, $peer) = @_;
 	my $n = $scenario->{n};
-	my $front = int(($scenario->{buried} // $scenario->{delayed} // 0) * $size);
+	my $front = $scenario->{buried} // $scenario->{delayed} // 0;
 	# as many as the fastest can do
 	my $jobs = $seconds * ($n == 1 ? 12_000 : $n == 10 ? 30_000 : 80_000);
 
@@ -226,7 +226,7 @@ sub fill
 	return $jobs;
 }
 
-# Jobs a second of one slice.
+# The figures of one slice.
 sub slice
 {
 	my ($scenario, $name) = @_;
@@ -249,7 +249,11 @@ sub slice
 		my $jobs = $done->{transactions} * $n;
 		die "$name: $changed jobs, not $jobs\n" if $changed != $jobs;
 	}
-	return $done->{rate} * $n;
+	return {
+		rate => $done->{rate} * $n,
+		cpu => $done->{cpu} / $done->{transactions} / $n,
+		wal => $done->{wal} / $done->{transactions} / $n,
+	};
 }
 
 sub run_scenario
@@ -265,9 +269,10 @@ sub run_scenario
 		foreach my $i (0 .. $#able)
 		{
 			my $name = $able[($i + $round) % @able];
-			push @{ $rates{$name} }, slice($scenario, $name);
-			printf STDERR "%s, round %d: %-16s %9s jobs/s\n", $key, $round + 1, $name,
-			  with_commas($rates{$name}[-1]);
+			my $figures = slice($scenario, $name);
+			push @{ $rates{$name} }, $figures->{rate};
+			printf STDERR "%s, round %d: %-16s %9s jobs/s %7.1f us %6.0f bytes\n",
+			  $key, $round + 1, $name, with_commas($figures->{rate}), @$figures{qw(cpu wal)};
 		}
 	}
 	foreach my $name (@opponents)
