@@ -11,8 +11,9 @@
 # CPU is the user and system time of all server processes, those that ended
 # too. Both sides pass ids as pgbench variables, so both pay the same for it.
 #
-# BENCH_SECONDS (5) is the length of a slice, BENCH_ROUNDS (3) their number for
-# each variant, BENCH_KEPT (200000) the finished jobs to begin with.
+# BENCH_SECONDS (5) is the length of a slice, three times that if many clients
+# take a while to begin, BENCH_ROUNDS (3) their number for each variant,
+# BENCH_KEPT (200000) the finished jobs to begin with.
 use strict;
 use warnings;
 use File::Basename qw(dirname);
@@ -173,11 +174,13 @@ sub slice
 	my ($scenario, $variant, $transactions) = @_;
 	my ($n, $clients) = @$scenario{qw(n clients)};
 
-	$scenario->{fill} = ($transactions || 10000 * $seconds) * $n + $clients * $n;
+	# sixteen clients take a while to begin
+	my $length = $clients > 1 ? 3 * $seconds : $seconds;
+	$scenario->{fill} = ($transactions || 10000 * $length) * $n + $clients * $n;
 	fill($variant, $scenario->{fill});
 	my $figures = eval { pgbench(
 		script => $scripts{$variant}->($n), clients => $clients,
-		async => $scenario->{async}, transactions => $transactions, seconds => $seconds,
+		async => $scenario->{async}, transactions => $transactions, seconds => $length,
 		variables => {
 			ids => '{}', tokens => '{}', payload => $payload,
 			payloads => '{' . join(',', ('"' . $payload =~ s/"/\\"/gr . '"') x $n) . '}' }) }
