@@ -94,11 +94,17 @@ is_void(const QsRange *range, const QsRangeClock *clock)
 	}
 }
 
+static int32_t
+sum(int32_t a, int32_t b)
+{
+	return a > INT32_MAX - b ? INT32_MAX : a + b;
+}
+
 /*
  * If ranges that hold cover *key, moves it to the end of what they cover
  * without a gap, and returns true; until and guarded of *jump, which the caller
  * began, take in what these are. In either case it says where the next range
- * that holds begins.
+ * that holds begins, and how many entries these have.
  */
 bool
 qs_ranges_jump(const QsRangePool *pool, int32_t set, const QsRangeClock *clock,
@@ -107,6 +113,7 @@ qs_ranges_jump(const QsRangePool *pool, int32_t set, const QsRangeClock *clock,
 	bool		jumped = false;
 
 	jump->has_next = false;
+	jump->entries = 0;
 	for (int32_t n = set; n != QS_NO_RANGE; n = pool->ranges[n].next)
 	{
 		const QsRange *range = &pool->ranges[n];
@@ -123,6 +130,7 @@ qs_ranges_jump(const QsRangePool *pool, int32_t set, const QsRangeClock *clock,
 			jump->until = range->until;
 		if (range->kind == QS_RANGE_GUARDED)
 			jump->guarded = true;
+		jump->entries = sum(jump->entries, range->entries);
 		*key = range->hi;
 		jumped = true;
 	}
@@ -227,8 +235,7 @@ merge_next(QsRangePool *pool, int32_t n, const QsRangeClock *clock)
 		is_void(range, clock) || is_void(next, clock))
 		return false;
 	range->hi = next->hi;
-	range->entries = range->entries > INT32_MAX - next->entries ?
-		INT32_MAX : range->entries + next->entries;
+	range->entries = sum(range->entries, next->entries);
 	if (next->until < range->until)
 		range->until = next->until;
 	range->next = next->next;

@@ -61,6 +61,7 @@ typedef struct QsRangeJump
 {
 	QsRangeKey	next_lo;		/* where the next range that holds begins */
 	bool		has_next;		/* if there is one */
+	int32_t		entries;		/* jumped over, about */
 	int64_t		until;			/* no later than the end of any timed one */
 	bool		guarded;		/* whether one of them was guarded */
 } QsRangeJump;

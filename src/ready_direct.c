@@ -22,6 +22,9 @@
  *	 come first. Therefore a range ends before the key of the entry that ended
  *	 it, whatever equal ones came before, and begins after it.
  *	 A range ends at a key that an entry has, or right behind the last one.
+ *	 Of a lease is believed that it goes on as long as it already has, and some
+ *	 more, never that it lasts until its end: most jobs end long before, and
+ *	 what is dead then should become part of the one range of what is dead.
  *
  * At REPEATABLE READ and above a job must also be visible to the snapshot.
  * The scan takes no predicate locks; the update of the job does.
@@ -56,6 +59,13 @@
 #define MAX_LOOKS 3				/* at a row that changes while it is looked at */
 #define MAX_RESTARTS 3			/* for rows that moved to where the scan was */
 
+/* How long a lease is believed to go on: 250 ms, or 8 times its age. */
+#define LEASE_GOES_ON (250 * INT64CONST(1000))
+#define LEASE_AGES 8
+
+/* More entries than these are not stepped over, but cost another descent. */
+#define MAX_STEPS 24
+
 typedef enum EntryState
 {
 	ENTRY_DEAD,					/* for ever */
@@ -70,6 +80,7 @@ typedef struct Entry
 	EntryState	state;
 	QsRangeKey	key;
 	TimestampTz until;			/* of a lease */
+	TimestampTz goes_on;		/* that it is believed to; not after until */
 	TransactionId xid;			/* that is busy with it */
 	ItemPointerData tid;		/* of the row that is claimable */
 	bool		all_dead;		/* the index may forget the entry */
@@ -136,7 +147,8 @@ publish(QsDirectScan *direct)
 
 /*
  * Ends the run before hi, and keeps it if it is worth that: if it has some
- * entries, or closes the gap between two known ranges.
+ * entries, or closes the gap between two known ranges, in which may be no entry
+ * any more.
  */
 static void
 end_run(QsDirectScan *direct, const QsRangeKey *hi, bool before_range)
@@ -144,8 +156,7 @@ end_run(QsDirectScan *direct, const QsRangeKey *hi, bool before_range)
 	QsRange    *range = &direct->run.range;
 
 	range->hi = *hi;
-	if (range->entries == 0 || qs_key_compare(&range->lo, hi) >= 0 ||
-		direct->nfound == QS_MAX_FOUND)
+	if (qs_key_compare(&range->lo, hi) >= 0 || direct->nfound == QS_MAX_FOUND)
 		return;
 	if (range->entries >= MIN_ENTRIES ||
 		(before_range && direct->run.after_range))
@@ -188,7 +199,7 @@ may_join(QsDirectScan *direct, const Entry *entry)
 	return range->kind == QS_RANGE_TIMED &&
 		(range->entries < MIN_STREAK ||
 		 (range->entries < QS_TIMED_ENTRIES &&
-		  ends_close(direct->ticket.now, range->until, entry->until)));
+		  ends_close(direct->ticket.now, range->until, entry->goes_on)));
 }
 
 static void
@@ -197,7 +208,7 @@ join(QsRange *range, const Entry *entry)
 	if (entry->state == ENTRY_LEASED)
 	{
 		range->until = range->kind == QS_RANGE_TIMED ?
-			Min(range->until, entry->until) : entry->until;
+			Min(range->until, entry->goes_on) : entry->goes_on;
 		range->kind = QS_RANGE_TIMED;
 	}
 	else if (entry->state == ENTRY_BUSY)
@@ -283,6 +294,7 @@ move_to(QsDirectScan *direct, const QsRangeKey *key)
 	qs_cache_jump(&direct->ticket, &from, &direct->jump);
 
 	descend(direct, &from);
+	direct->stepping = false;
 	start_run(direct, &from);
 	direct->run.after_range = jumped;
 }
@@ -317,10 +329,25 @@ jump_over(QsDirectScan *direct, const QsRangeKey *key)
 		!qs_cache_jump(&direct->ticket, &from, &direct->jump))
 		return false;
 	end_run(direct, key, true);
-	descend(direct, &from);
+	if (direct->jump.entries > MAX_STEPS)
+		descend(direct, &from);
+	else
+	{
+		direct->step_to = from;
+		direct->stepping = true;
+	}
 	start_run(direct, &from);
 	direct->run.after_range = true;
 	return true;
+}
+
+/* Whether an entry is one of those that are stepped over. */
+static bool
+step_over(QsDirectScan *direct, const QsRangeKey *key)
+{
+	if (direct->stepping && qs_key_compare(key, &direct->step_to) >= 0)
+		direct->stepping = false;
+	return direct->stepping;
 }
 
 static void
@@ -347,6 +374,16 @@ is_locked(HeapTupleHeader row)
 		 TransactionIdIsInProgress(HeapTupleHeaderGetRawXmax(row)));
 }
 
+static TimestampTz
+goes_on(TimestampTz now, TimestampTz until, Datum leased_at, bool not_known)
+{
+	int64		age = not_known ? 0 : now - DatumGetTimestampTz(leased_at);
+
+	/* a time that somebody made up may be any */
+	age = Max(0, Min(age, USECS_PER_DAY));
+	return Min(until, now + Max(LEASE_GOES_ON, LEASE_AGES * age));
+}
+
 /* What a row is that is the latest committed one, or our own. */
 static void
 classify_row(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
@@ -355,6 +392,7 @@ classify_row(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
 	bool		isnull;
 	Datum		status = heap_getattr(tuple, QS_JOB_STATUS, desc, &isnull);
 	Datum		until;
+	Datum		leased_at;
 
 	entry->tid = tuple->t_self;
 	entry->state = ENTRY_CLAIMABLE;
@@ -370,8 +408,12 @@ classify_row(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
 	}
 	until = heap_getattr(tuple, QS_JOB_LEASED_UNTIL, desc, &isnull);
 	entry->until = DatumGetTimestampTz(until);
-	if (entry->until > direct->table->call->now)
-		entry->state = ENTRY_LEASED;
+	if (entry->until <= direct->table->call->now)
+		return;
+	entry->state = ENTRY_LEASED;
+	leased_at = heap_getattr(tuple, QS_JOB_LEASED_AT, desc, &isnull);
+	entry->goes_on = goes_on(direct->table->call->now, entry->until, leased_at,
+							 isnull);
 }
 
 static bool
@@ -605,6 +647,7 @@ begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id,
 	direct->jump.until = PG_INT64_MAX;
 	direct->open = false;
 	direct->at_end = false;
+	direct->stepping = false;
 	direct->cached = qs_cache_source(table, direct->index, &source);
 	if (direct->cached)
 	{
@@ -711,6 +754,8 @@ qs_direct_next(QsDirectScan *direct)
 		QS_FAULT_POINT("leaf");
 		memset(&entry, 0, sizeof(entry));
 		entry_key(direct, &entry.key);
+		if (step_over(direct, &entry.key))
+			continue;
 		if (publish_midway(direct, &entry.key) ||
 			jump_over(direct, &entry.key))
 			continue;

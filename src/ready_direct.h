@@ -43,6 +43,8 @@ typedef struct QsDirectScan
 	bool		cached;			/* the cache is used; ticket is set */
 	QsCacheTicket ticket;
 	uint64		announced;		/* when it began */
+	bool		stepping;		/* over the entries before step_to */
+	QsRangeKey	step_to;
 	QsRangeJump jump;			/* until: when something seen becomes claimable */
 	bool		open;			/* something seen may become so at any time */
 	bool		at_end;			/* all of the queue was seen */

@@ -343,7 +343,9 @@ query(insert($q, 20001, 20060));
 is_flat($q, 0, '20000 delayed jobs of higher priority');
 
 $q = queue();
-query(insert($q, 1, 2000, %leased));
+# for so long that they are believed to go on
+my %long = (%leased, leased_at => "now() - interval '1 day'");
+query(insert($q, 1, 2000, %long));
 query(insert($q, 2001, 2100));
 is_flat($q, 2000, '2000 leased jobs');
 query("SELECT count(*) FROM (SELECT queue_heartbeat(id, 1, '2 days') FROM jobs "
@@ -352,7 +354,7 @@ query("SELECT count(*) FROM (SELECT queue_heartbeat(id, 1, '2 days') FROM jobs "
 is_flat($q, 0, '... after heartbeats');
 
 $q = queue();
-query(insert($q, 1, 2000, %leased,
+query(insert($q, 1, 2000, %long,
 		leased_until => "now() + (1 + i::int % 7 * 3) * interval '1 hour'"));
 query(insert($q, 2001, 2100));
 is_flat($q, 2000, '2000 jobs leased for times of many lengths');
@@ -363,6 +365,56 @@ $other->query_safe('BEGIN; ' . insert($q, 1, 20000));
 is_flat($q, 20000, '20000 jobs of an open transaction');
 $other->query_safe('COMMIT');
 is_claimed($q, '1', 'the first of them, when they are committed');
+
+# Short ranges are stepped over, up to what is right behind them.
+$q = queue();
+insert_dead($q, 1, 10);
+is_empty($q, 'a few dead rows');
+query(insert($q, 0, 0));
+is_claimed($q, '0', 'a job in front of them');
+query(insert($q, 5.5, 5.5));
+is_claimed($q, '5.5', 'a job between them');
+query(insert($q, 11, 11));
+is_claimed($q, '11', 'a job right behind them');
+
+# A lease is not believed to last, but some time, and then a longer one.
+$q = queue();
+my $claim = "SELECT FROM queue_claim('$q', 'w')";
+query(insert($q, 1, 40, %leased, leased_at => 'now()'));
+query(insert($q, 41, 41));
+is(visited(1, $claim), 41, 'new leases');
+query("DELETE FROM jobs WHERE queue_id = (SELECT id FROM queues WHERE name = '$q'); SELECT pg_sleep(0.3)");
+query(insert($q, 42, 43));
+is(visited(1, $claim), 42, 'they ended, of which nobody told');
+cmp_ok(visited(1, $claim), '<=', 2, 'that is known from then on');
+$q = queue();
+$claim = "SELECT FROM queue_claim('$q', 'w')";
+query(insert($q, 1, 40, %leased, leased_at => "now() - interval '1 minute'"));
+query(insert($q, 41, 42));
+is(visited(1, $claim), 41, 'older leases');
+query('SELECT pg_sleep(0.3)');
+cmp_ok(visited(1, $claim), '<=', 2, 'they are believed to go on for longer');
+
+# Known ranges grow together, though the index has forgotten what was between
+# them, as it does when somebody else reads it.
+$q = queue();
+insert_dead($q, 1, 20);
+insert_dead($q, 22, 40);
+query(insert($q, 21, 21));
+$other->query_safe('BEGIN; SELECT count(*) FROM (SELECT FROM jobs ' . where($q, 21) . ' FOR UPDATE) j');
+is_empty($q, 'a locked job among dead rows');
+$other->query_safe('ROLLBACK');
+query('DELETE FROM jobs ' . where($q, 21));
+free_horizon();
+query(qq(SET enable_seqscan = off;
+	SELECT FROM jobs WHERE queue_id = (SELECT id FROM queues WHERE name = '$q') AND priority = 0
+		AND run_at = timestamptz '2020-01-01 00:00:21 UTC' AND finished_at IS NULL AND NOT held;
+	RESET enable_seqscan));
+query(insert($q, 41, 42));
+is_claimed($q, '41', 'a job behind both');
+my $jumps = cache('jumps');
+is_claimed($q, '42', 'another one');
+is(cache('jumps') - $jumps, 1, 'one jump over both ranges');
 
 # After a restart the cache is empty; without preload there is none.
 $_->quit for ($main, $other, $horizon, $controller);
