@@ -8,7 +8,7 @@ use File::Temp qw(tempdir);
 use POSIX qw(sysconf _SC_CLK_TCK);
 
 our @EXPORT = qw($tenant $payload $temp sql write_file setup minimal_claim
-  service_turn pgbench median percentile spread with_commas chosen);
+  service service_turn pgbench median percentile spread with_commas chosen);
 
 our $tenant  = '018f0000-0000-7000-8000-000000000001';
 our $payload = '{"to": "someone@example.com", "template": "welcome"}';
@@ -63,6 +63,20 @@ UPDATE minimal_jobs SET status = 'processing', attempts = attempts + 1,
 END
 }
 
+# For pgbench: claims n jobs of ours, and completes them.
+sub service
+{
+	my ($queue, $n) = @_;
+	return $n == 1 ? <<"END1" : <<"ENDN";
+SELECT job_id, lease_token, payload, attempt FROM queue_claim('$queue', 'worker') \\gset
+SELECT * FROM queue_complete(:job_id, :lease_token);
+END1
+SELECT array_agg(job_id) AS ids, array_agg(lease_token) AS tokens, max(payload::text) AS payload
+	FROM queue_claim('$queue', 'worker', $n) \\gset
+SELECT count(*) FROM queue_complete_many(:ids, :tokens);
+ENDN
+}
+
 # For pgbench: completes what its last run claimed, and claims the next n.
 sub service_turn
 {
@@ -98,8 +112,8 @@ sub wal_position
 
 # One slice of pgbench: options are script, clients, variables, async (commit
 # without a flush), rate (a second, in all) and either transactions (in all) or
-# seconds. Returns the
-# transactions done, their rate, and CPU us and bytes of WAL of all together.
+# seconds. Returns the transactions done, their rate, and CPU us and bytes of WAL
+# of all together.
 sub pgbench
 {
 	my (%o) = @_;

@@ -41,19 +41,6 @@ $finish WHERE id = ANY(:ids);
 ENDN
 }
 
-sub service
-{
-	my ($queue, $n) = @_;
-	return $n == 1 ? <<"END1" : <<"ENDN";
-SELECT job_id, lease_token, payload, attempt FROM queue_claim('$queue', 'worker') \\gset
-SELECT * FROM queue_complete(:job_id, :lease_token);
-END1
-SELECT array_agg(job_id) AS ids, array_agg(lease_token) AS tokens, max(payload::text) AS payload
-	FROM queue_claim('$queue', 'worker', $n) \\gset
-SELECT count(*) FROM queue_complete_many(:ids, :tokens);
-ENDN
-}
-
 my %scripts = (
 	'SELECT 1' => sub { 'SELECT 1;' },
 	'UPDATE by key' => sub { <<'END' },
