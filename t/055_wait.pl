@@ -8,6 +8,7 @@ use IPC::Run qw(start);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(sleep);
 
 plan skip_all => 'needs a build with -DQS_FAULT_POINTS' if !$ENV{QS_FAULTS};
 
@@ -77,6 +78,29 @@ $node->safe_psql('postgres',
 $clients->finish;
 like($output, qr/actually processed: $waiters\/$waiters/,
 	'as many jobs as waiters wake all');
+
+# A dead letter that is sent back wakes who serves all tenants.
+$controller->query_safe(
+	"SELECT queue_create('dead'); SELECT queue_enqueue('dead', max_attempts => 1);
+	SELECT queue_fail(job_id, lease_token, 'no') FROM queue_claim('dead'); SELECT pg_advisory_lock(42)");
+$ENV{PGOPTIONS} = '-c app.current_tenant= -c queue_service.fault_point=woken';
+my $platform = $node->background_psql('postgres');
+delete $ENV{PGOPTIONS};
+$platform->query_until(qr/started/, "\\echo started\nCALL queue_wait('dead', '1 hour');\n");
+$node->poll_query_until('postgres', "SELECT count(*) = 1 $waiting AND wait_event_type = 'Extension'")
+  or die 'it does not wait';
+$controller->query_safe(
+	"BEGIN; SELECT queue_redrive('dead'); SELECT queue_claim('dead', lease => '1 day'); COMMIT");
+my $state = '';
+foreach my $attempt (1 .. 30)
+{
+	$state = $controller->query_safe("SELECT wait_event_type $waiting");
+	last if $state eq 'Lock';
+	sleep(0.1);
+}
+is($state, 'Lock', 'a dead letter that is sent back wakes one');
+$controller->query_safe("SELECT pg_advisory_unlock(42); SELECT queue_enqueue('dead')");
+$platform->quit;
 
 $controller->quit;
 $node->stop;
