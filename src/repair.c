@@ -125,9 +125,11 @@ redrive(QsJobs *jobs, TimestampTz run_at, pg_uuid_t *id)
 
 	job.kind = qs_text_is(qs_get(dead, QS_DEAD_SOURCE_TABLE), "jobs") ?
 		QS_JOBS : QS_CRITICAL_JOBS;
-	if (!qs_queue_by_id(jobs->call,
-						DatumGetUUIDP(qs_get(dead, QS_DEAD_QUEUE_ID)), &job.queue))
-		elog(ERROR, "a dead letter has no queue");
+	/* its name, for who waits; the insert finds out whether it is there */
+	(void) qs_queue_by_id(jobs->call,
+						  DatumGetUUIDP(qs_get(dead, QS_DEAD_QUEUE_ID)), &job.queue);
+	job.queue.id = *DatumGetUUIDP(qs_get(dead, QS_DEAD_QUEUE_ID));
+	job.queue.tenant = *DatumGetUUIDP(qs_get(dead, QS_DEAD_TENANT_ID));
 	job.payload = qs_get(dead, QS_DEAD_PAYLOAD);
 	job.job_type = qs_get(dead, QS_DEAD_JOB_TYPE);
 	job.priority = DatumGetInt16(qs_get(dead, QS_DEAD_PRIORITY));
