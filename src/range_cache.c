@@ -22,10 +22,8 @@
 #include "port/atomics.h"
 #include "port/pg_bitutils.h"
 #include "range_cache.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
+#include "shmem.h"
 #include "storage/procarray.h"
-#include "storage/shmem.h"
 #include "utils/guc.h"
 
 #define PARTITIONS 16
@@ -86,9 +84,6 @@ static Shared *shared = NULL;
 /* GUC: queue_service.cache_size, in kB */
 static int	cache_size = 32 * 1024;
 
-static shmem_request_hook_type previous_request_hook = NULL;
-static shmem_startup_hook_type previous_startup_hook = NULL;
-
 static int32
 heads_per_partition(void)
 {
@@ -108,15 +103,6 @@ shared_size(void)
 	return MAXALIGN(sizeof(Shared)) + PARTITIONS *
 		(MAXALIGN(heads * sizeof(Head)) + MAXALIGN(heads * sizeof(int32)) +
 		 MAXALIGN(heads * RANGES_PER_HEAD * sizeof(QsRange)));
-}
-
-static void
-request(void)
-{
-	if (previous_request_hook)
-		previous_request_hook();
-	RequestAddinShmemSpace(shared_size());
-	RequestNamedLWLockTranche("queue_service", PARTITIONS);
 }
 
 static void
@@ -142,36 +128,30 @@ init_partition(Partition *partition, LWLock *lock, char **memory)
 }
 
 static void
-startup(void)
+attach(void *memory, LWLockPadded *locks, bool found)
 {
-	bool		found;
+	char	   *rest = (char *) memory + MAXALIGN(sizeof(Shared));
 
-	if (previous_startup_hook)
-		previous_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared = ShmemInitStruct("queue_service", shared_size(), &found);
-	if (!found)
-	{
-		LWLockPadded *locks = GetNamedLWLockTranche("queue_service");
-		char	   *memory = (char *) shared + MAXALIGN(sizeof(Shared));
-
-		memset(shared, 0, sizeof(*shared));
-		shared->heads = heads_per_partition();
-		shared->ranges = shared->heads * RANGES_PER_HEAD;
-		shared->bytes = shared_size();
-		pg_atomic_init_u64(&shared->claims, 0);
-		pg_atomic_init_u64(&shared->visited, 0);
-		pg_atomic_init_u64(&shared->visited_max, 0);
-		for (int i = 0; i < CLASSES; i++)
-			pg_atomic_init_u64(&shared->classes[i], 0);
-		pg_atomic_init_u64(&shared->jumps, 0);
-		pg_atomic_init_u64(&shared->published, 0);
-		pg_atomic_init_u64(&shared->refused, 0);
-		for (int i = 0; i < PARTITIONS; i++)
-			init_partition(&shared->partitions[i], &locks[i].lock, &memory);
-	}
-	LWLockRelease(AddinShmemInitLock);
+	shared = memory;
+	if (found)
+		return;
+	memset(shared, 0, sizeof(*shared));
+	shared->heads = heads_per_partition();
+	shared->ranges = shared->heads * RANGES_PER_HEAD;
+	shared->bytes = shared_size();
+	pg_atomic_init_u64(&shared->claims, 0);
+	pg_atomic_init_u64(&shared->visited, 0);
+	pg_atomic_init_u64(&shared->visited_max, 0);
+	for (int i = 0; i < CLASSES; i++)
+		pg_atomic_init_u64(&shared->classes[i], 0);
+	pg_atomic_init_u64(&shared->jumps, 0);
+	pg_atomic_init_u64(&shared->published, 0);
+	pg_atomic_init_u64(&shared->refused, 0);
+	for (int i = 0; i < PARTITIONS; i++)
+		init_partition(&shared->partitions[i], &locks[i].lock, &rest);
 }
+
+static const QsShmem part = {"queue_service", PARTITIONS, shared_size, attach};
 
 /* Asks for shared memory while the server starts; without it there is no cache. */
 void
@@ -185,12 +165,7 @@ qs_cache_init(void)
 							NULL, &cache_size, 32 * 1024, 1024, 1024 * 1024,
 							preloaded ? PGC_POSTMASTER : PGC_SIGHUP,
 							GUC_UNIT_KB, NULL, NULL, NULL);
-	if (!preloaded)
-		return;
-	previous_request_hook = shmem_request_hook;
-	shmem_request_hook = request;
-	previous_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = startup;
+	(void) qs_shmem_use(&part);
 }
 
 bool

@@ -21,11 +21,10 @@
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
+#include "shmem.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lwlock.h"
 #include "storage/proc.h"
-#include "storage/shmem.h"
 #include "waiters.h"
 
 #define MAX_NOTES 64			/* queues that one transaction wakes apart */
@@ -64,9 +63,6 @@ static Note notes[MAX_NOTES];
 static int	nnotes = 0;
 static bool too_many_notes = false;
 
-static shmem_request_hook_type previous_request_hook = NULL;
-static shmem_startup_hook_type previous_startup_hook = NULL;
-
 static Size
 waiters_size(void)
 {
@@ -74,32 +70,18 @@ waiters_size(void)
 }
 
 static void
-request(void)
+attach(void *memory, LWLockPadded *locks, bool found)
 {
-	if (previous_request_hook)
-		previous_request_hook();
-	RequestAddinShmemSpace(waiters_size());
-	RequestNamedLWLockTranche("queue_service_waiters", 1);
+	waiters = memory;
+	if (found)
+		return;
+	memset(waiters, 0, waiters_size());
+	waiters->lock = &locks[0].lock;
+	pg_atomic_init_u32(&waiters->count, 0);
+	dlist_init(&waiters->list);
 }
 
-static void
-startup(void)
-{
-	bool		found;
-
-	if (previous_startup_hook)
-		previous_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	waiters = ShmemInitStruct("queue_service waiters", waiters_size(), &found);
-	if (!found)
-	{
-		memset(waiters, 0, waiters_size());
-		waiters->lock = &GetNamedLWLockTranche("queue_service_waiters")->lock;
-		pg_atomic_init_u32(&waiters->count, 0);
-		dlist_init(&waiters->list);
-	}
-	LWLockRelease(AddinShmemInitLock);
-}
+static const QsShmem part = {"queue_service_waiters", 1, waiters_size, attach};
 
 static void
 make_key(WaitKey *key, const pg_uuid_t *queue, const char *name)
@@ -176,13 +158,8 @@ at_end(XactEvent event, void *arg pg_attribute_unused())
 void
 qs_waiters_init(void)
 {
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	previous_request_hook = shmem_request_hook;
-	shmem_request_hook = request;
-	previous_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = startup;
-	RegisterXactCallback(at_end, NULL);
+	if (qs_shmem_use(&part))
+		RegisterXactCallback(at_end, NULL);
 }
 
 bool
