@@ -14,6 +14,7 @@
 use strict;
 use warnings;
 use File::Basename qw(dirname);
+use POSIX qw(sysconf);
 use Time::HiRes qw(sleep time);
 use lib dirname($0);
 use Bench;
