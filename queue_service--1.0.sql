@@ -7,7 +7,7 @@
  *     schedules, rate_limiters, rate_limits, queue_metrics, alert_history
  *  5  triggers
  *  6  seeds
- *  7  functions: queues, produce, consume, repair, look, operate
+ *  7  functions: queues, produce, consume, repair, limits, look, operate
  *  8  a table tenants that is created later
  *  9  privileges
  */
@@ -1124,6 +1124,33 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'queue_tenant_purge';
 COMMENT ON FUNCTION @extschema@.queue_tenant_purge(uuid, integer) IS
 'Deletes up to max_rows rows of a tenant from all tables; done when none is left. For the platform only.';
+
+-- limits
+
+CREATE FUNCTION @extschema@.queue_limiter_set(
+	service text,
+	max_tokens double precision DEFAULT NULL,
+	refill_per_second double precision DEFAULT NULL,
+	max_concurrent integer DEFAULT NULL,
+	max_hold interval DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_limiter_set';
+COMMENT ON FUNCTION @extschema@.queue_limiter_set(text, double precision, double precision, integer, interval) IS
+'Platform: sets the limits of a service, for all tenants together. NULL leaves a setting as it is, 0 removes max_concurrent. True if the service had none; then max_tokens and refill_per_second are required.';
+
+CREATE FUNCTION @extschema@.queue_tenant_limit_set(
+	tenant uuid,
+	name text,
+	max_tokens double precision DEFAULT NULL,
+	refill_per_second double precision DEFAULT NULL,
+	max_concurrent integer DEFAULT NULL,
+	max_hold interval DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_tenant_limit_set';
+COMMENT ON FUNCTION @extschema@.queue_tenant_limit_set(uuid, text, double precision, double precision, integer, interval) IS
+'Platform: sets a tenant''s own limits for a service, or for a name of its own. NULL leaves a setting as it is, 0 removes max_concurrent. True if the tenant had none of that name; then max_tokens and refill_per_second are required.';
 
 -- look
 

@@ -64,6 +64,25 @@ qs_arg_int(FunctionCallInfo fcinfo, int n, const char *name, int min, int max)
 	return value;
 }
 
+/* A number of min to max; above 0 if min is 0. */
+double
+qs_arg_double(FunctionCallInfo fcinfo, int n, const char *name, double min,
+			  double max)
+{
+	double		value;
+
+	qs_require(fcinfo, n, name);
+	value = PG_GETARG_FLOAT8(n);
+	/* not a number is in no range */
+	if (!(value >= min && value <= max) || value == 0)
+		ereport(ERROR,
+				(errcode(QS_ARGUMENT_INVALID),
+				 min > 0 ?
+				 errmsg("%s must be between %.0f and %.0f", name, min, max) :
+				 errmsg("%s must be positive and at most %.0f", name, max)));
+	return value;
+}
+
 pg_uuid_t *
 qs_arg_uuid(FunctionCallInfo fcinfo, int n, const char *name)
 {

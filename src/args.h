@@ -28,6 +28,8 @@ extern char *qs_arg_text(FunctionCallInfo fcinfo, int n, const char *name,
 extern bool qs_arg_bool(FunctionCallInfo fcinfo, int n, const char *name);
 extern int	qs_arg_int(FunctionCallInfo fcinfo, int n, const char *name,
 					   int min, int max);
+extern double qs_arg_double(FunctionCallInfo fcinfo, int n, const char *name,
+							double min, double max);
 extern pg_uuid_t *qs_arg_uuid(FunctionCallInfo fcinfo, int n, const char *name);
 extern Interval *qs_arg_interval(FunctionCallInfo fcinfo, int n,
 								 const char *name, int64 min, int64 max);
