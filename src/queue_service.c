@@ -9,6 +9,7 @@
 #include "enqueue.h"
 #include "fault.h"
 #include "fmgr.h"
+#include "holders.h"
 #include "queue.h"
 #include "range_cache.h"
 #include "table_info.h"
@@ -28,6 +29,7 @@ _PG_init(void)
 	qs_enqueue_init();
 	qs_cache_init();
 	qs_waiters_init();
+	qs_holders_init();
 	qs_claim_only_init();
 	qs_fault_init();
 	MarkGUCPrefixReserved("queue_service");
