@@ -576,21 +576,18 @@ qs_holders_release(const QsHoldersKey *key, int64 token)
 	return held;
 }
 
-/*
- * Whether a place would be granted. *held is how many are held, *free_at when
- * the first holder expires that counts.
- */
+/* Whether a place would be granted, and what the group looks like. */
 QsHoldersAnswer
 qs_holders_look(const QsHoldersKey *key, const QsHoldersLimit *limit,
-				bool critical, int64 now, int32 *held, int64 *free_at)
+				bool critical, int64 now, QsHoldersState *state)
 {
 	uint32		hash = hash_key(key);
 	Partition  *partition = lock_partition(hash);
 	Group	   *group = find_group(partition, key, hash);
 	QsHoldersAnswer answer;
 
-	*held = 0;
-	*free_at = PG_INT64_MAX;
+	state->normal = state->critical = 0;
+	state->free_at = PG_INT64_MAX;
 	if (group == NULL)
 		answer = key->kind == QS_SLOTS ? QS_NOT_FILLED :
 			limit->all > 0 && (critical || limit->normal > 0) ?
@@ -598,8 +595,9 @@ qs_holders_look(const QsHoldersKey *key, const QsHoldersLimit *limit,
 	else
 	{
 		reap(group, now);
-		*held = group->count[0] + group->count[1];
-		*free_at = next_free(group, limit, critical);
+		state->normal = group->count[0];
+		state->critical = group->count[1];
+		state->free_at = next_free(group, limit, critical);
 		answer = !group->filled ? QS_NOT_FILLED :
 			fits(group, limit, critical) ? QS_GRANTED : QS_FULL;
 	}

@@ -62,6 +62,14 @@ typedef enum QsHoldersAnswer
 	QS_NOT_FILLED
 } QsHoldersAnswer;
 
+/* what a group looks like */
+typedef struct QsHoldersState
+{
+	int32		normal;			/* unexpired holders */
+	int32		critical;
+	int64		free_at;		/* when the first one expires that counts */
+} QsHoldersState;
+
 /* a place that went from one holder to another */
 typedef struct QsPassed
 {
@@ -85,7 +93,7 @@ extern QsHoldersAnswer qs_holders_extend(const QsHoldersKey *key,
 extern QsHoldersAnswer qs_holders_look(const QsHoldersKey *key,
 									   const QsHoldersLimit *limit,
 									   bool critical, int64 now,
-									   int32 *held, int64 *free_at);
+									   QsHoldersState *state);
 
 extern bool qs_holders_pass(const QsHoldersKey *key,
 							const QsHoldersLimit *limit, int64 from,
