@@ -80,6 +80,8 @@ my @scenarios = (
 		clients => 1, n => 1, claims => 1, variants => [@floors, @claims, @turns] },
 	{ name => 'single16', title => 'One job at a time, 16 clients',
 		clients => 16, n => 1, claims => 1, variants => [@floors, @claims, @turns] },
+	{ name => 'single64', title => 'One job at a time, 64 clients',
+		clients => 64, n => 1, claims => 1, variants => [@floors, @claims, @turns] },
 	{ name => 'batch10', title => 'Batches of 10, 1 client',
 		clients => 1, n => 10, claims => 1, variants => [@claims, @turns] },
 	{ name => 'batch10x16', title => 'Batches of 10, 16 clients',
