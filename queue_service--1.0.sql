@@ -160,8 +160,8 @@ COMMENT ON COLUMN @extschema@.queues.keep_dead IS 'How long a dead letter stays.
 COMMENT ON COLUMN @extschema@.queues.dead_letters IS 'Whether a job that failed for good moves to dead_letter_jobs; if not, it stays with status failed.';
 COMMENT ON COLUMN @extschema@.queues.max_depth IS 'Platform: the most unfinished jobs; NULL means no limit. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.max_payload IS 'The largest payload in bytes, and the largest headers; never above queue_service.max_payload, which NULL means.';
-COMMENT ON COLUMN @extschema@.queues.max_concurrency IS 'Platform: the most jobs with an unexpired lease; NULL means no limit. Not enforced yet.';
-COMMENT ON COLUMN @extschema@.queues.critical_reserve IS 'Platform: slots of max_concurrency that only critical jobs take. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.max_concurrency IS 'Platform: the most jobs with an unexpired lease; NULL means no limit.';
+COMMENT ON COLUMN @extschema@.queues.critical_reserve IS 'Platform: slots of max_concurrency that only critical jobs take.';
 COMMENT ON COLUMN @extschema@.queues.rate_limiter IS 'Platform: the service in rate_limiters whose tokens a claim takes. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.weight IS 'Platform: the share of claims that serve all tenants. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.ageing IS 'How much waiting outweighs one level of priority; NULL means no ageing. Not enforced yet.';
@@ -707,7 +707,7 @@ LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'qs_queue_guard';
 COMMENT ON FUNCTION @extschema@._queue_guard() IS
 'Trigger that refuses platform columns, or a whole table of the platform, to whoever is bound to a tenant. Writes nothing.';
-CREATE TRIGGER queue_guard BEFORE INSERT OR UPDATE ON @extschema@.queues
+CREATE TRIGGER queue_guard BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.queues
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_guard();
 COMMENT ON TRIGGER queue_guard ON @extschema@.queues IS
 'A limit that a tenant can edit is none: weight, max_depth, max_concurrency, critical_reserve, rate_limiter.';

@@ -22,6 +22,7 @@
 #include "executor/tuptable.h"
 #include "fault.h"
 #include "miscadmin.h"
+#include "slots.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -174,6 +175,7 @@ qs_queue_announce(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	HeapTuple	row;
 	TupleDesc	desc;
+	QsTableKind kind;
 	bool		isnull;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
@@ -192,12 +194,15 @@ qs_queue_announce(PG_FUNCTION_ARGS)
 	(void) heap_getattr(row, QS_JOB_FINISHED_AT, desc, &isnull);
 	if (!isnull || DatumGetBool(heap_getattr(row, QS_JOB_HELD, desc, &isnull)))
 		return PointerGetDatum(NULL);
-	announce(strcmp(RelationGetRelationName(trigger->tg_relation), "jobs") == 0 ?
-			 QS_JOBS : QS_CRITICAL_JOBS,
+	kind = strcmp(RelationGetRelationName(trigger->tg_relation), "jobs") == 0 ?
+		QS_JOBS : QS_CRITICAL_JOBS;
+	announce(kind,
 			 heap_getattr(row, QS_JOB_QUEUE_ID, desc, &isnull),
 			 DatumGetInt16(heap_getattr(row, QS_JOB_PRIORITY, desc, &isnull)),
 			 DatumGetTimestampTz(heap_getattr(row, QS_JOB_RUN_AT, desc, &isnull)),
 			 heap_getattr(row, QS_JOB_ID, desc, &isnull),
 			 GetCurrentTransactionId());
+	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		qs_slots_after_sql_update(kind, desc, trigger->tg_trigtuple, row);
 	return PointerGetDatum(NULL);
 }

@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "ready_direct.h"
 #include "result.h"
+#include "slots.h"
 #include "statement.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -92,25 +93,39 @@ put_job(QsTable *table, const QsQueue *queue, FunctionCallInfo fcinfo,
 	qs_put_row(fcinfo, values, nulls);
 }
 
+/* A lease that is to begin, with a slot; false if the queue has none left. */
+static bool
+begin_lease(QsSlots *slots, bool may_wait, QsHolder *lease)
+{
+	lease->token = qs_job_token();
+	return qs_slots_take(slots, lease, may_wait);
+}
+
 /* Claims up to max_jobs jobs of a queue from one table; returns how many. */
 static int
-claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue, int max_jobs,
-		   const QsClaimRequest *request, FunctionCallInfo fcinfo,
-		   const char *result_kind)
+claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue,
+		   QsSlots *slots, int max_jobs, const QsClaimRequest *request,
+		   FunctionCallInfo fcinfo, const char *result_kind)
 {
 	QsTable    *table;
-	TimestampTz until = qs_add_interval(jobs->call->now,
-										request->lease ? request->lease :
-										&queue->default_lease);
+	QsHolder	lease = {
+		.until = qs_add_interval(jobs->call->now,
+								 request->lease ? request->lease :
+								 &queue->default_lease),
+		.critical = kind == QS_CRITICAL_JOBS
+	};
 	QsDirectScan ready;
 	int			claimed = 0;
 	int			buried = 0;
+	bool		has_slot;
 
-	if (jobs->call->now < qs_direct_idle_until(jobs->call, kind, &queue->id))
+	if (jobs->call->now < qs_direct_idle_until(jobs->call, kind, &queue->id) ||
+		!begin_lease(slots, true, &lease))
 		return 0;
+	has_slot = true;
 	table = qs_jobs_table(jobs, kind);
 	qs_direct_begin(&ready, table, &queue->id);
-	while (claimed < max_jobs && qs_direct_next(&ready))
+	while (has_slot && qs_direct_next(&ready))
 	{
 		if (qs_text_is(qs_get(table, QS_JOB_STATUS), "processing"))
 		{
@@ -122,12 +137,14 @@ claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue, int max_jobs,
 				continue;
 			}
 		}
-		if (!qs_job_lease(table, request->worker, until))
+		if (!qs_job_lease(table, request->worker, lease.token, lease.until))
 			continue;
 		put_job(table, queue, fcinfo, result_kind);
-		claimed++;
+		has_slot = ++claimed < max_jobs && begin_lease(slots, false, &lease);
 	}
 	qs_direct_end(&ready);
+	if (has_slot)
+		qs_slots_give_back(slots, &lease);
 	return claimed;
 }
 
@@ -136,15 +153,17 @@ claim_queue(QsJobs *jobs, const QsQueue *queue, int max_jobs,
 			const QsClaimRequest *request, FunctionCallInfo fcinfo,
 			const char *result_kind)
 {
+	QsSlots		slots;
 	int			claimed;
 
 	if (queue->paused)
 		return 0;
-	claimed = claim_from(jobs, QS_CRITICAL_JOBS, queue, max_jobs, request,
-						 fcinfo, result_kind);
+	qs_slots_begin(&slots, jobs->call, queue);
+	claimed = claim_from(jobs, QS_CRITICAL_JOBS, queue, &slots, max_jobs,
+						 request, fcinfo, result_kind);
 	if (claimed < max_jobs)
-		claimed += claim_from(jobs, QS_JOBS, queue, max_jobs - claimed, request,
-							  fcinfo, result_kind);
+		claimed += claim_from(jobs, QS_JOBS, queue, &slots, max_jobs - claimed,
+							  request, fcinfo, result_kind);
 	return claimed;
 }
 

@@ -10,10 +10,12 @@
 #include "claim.h"
 #include "errors.h"
 #include "failures.h"
+#include "fault.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "recent.h"
 #include "result.h"
+#include "slots.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -36,6 +38,17 @@ is_leased(QsTable *table, int64 token)
 		DatumGetInt64(qs_get(table, QS_JOB_LEASE_TOKEN)) == token;
 }
 
+static void
+lease_lost(const pg_uuid_t *id, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(QS_LEASE_LOST),
+			 errmsg("the lease of job %s is not held any more",
+					DatumGetCString(DirectFunctionCall1(uuid_out,
+														UUIDPGetDatum(id)))),
+			 errhint("%s", hint)));
+}
+
 /*
  * Finds, locks and loads the job if it is held under this token. NULL, or an
  * error if strict, if the lease was lost: the job ended, was handed out anew
@@ -49,12 +62,7 @@ find_leased(QsJobs *jobs, const pg_uuid_t *id, int64 token, bool strict)
 	if (is_leased(table, token))
 		return table;
 	if (strict)
-		ereport(ERROR,
-				(errcode(QS_LEASE_LOST),
-				 errmsg("the lease of job %s is not held any more",
-						DatumGetCString(DirectFunctionCall1(uuid_out,
-															UUIDPGetDatum(id)))),
-				 errhint("Another worker may have the job by now.")));
+		lease_lost(id, "Another worker may have the job by now.");
 	return NULL;
 }
 
@@ -324,6 +332,33 @@ queue_release(PG_FUNCTION_ARGS)
 #define HEARTBEAT_COLUMNS 4
 
 /*
+ * Makes the locked lease last until extend (NULL: the queue's default_lease)
+ * from now on. False if it expired, and other jobs have all slots of the queue.
+ */
+static bool
+prolong(QsJobs *jobs, QsTable *table, int64 token, const Interval *extend)
+{
+	TimestampTz before = DatumGetTimestampTz(qs_get(table, QS_JOB_LEASED_UNTIL));
+	QsHolder	lease = {.token = token, .critical = table->kind == QS_CRITICAL_JOBS};
+	QsQueue		queue;
+	QsSlots		slots;
+
+	qs_jobs_queue(jobs, table, &queue);
+	qs_slots_begin(&slots, jobs->call, &queue);
+	lease.until = qs_add_interval(jobs->call->now,
+								  extend ? extend : &queue.default_lease);
+	/* A lease may only move later. */
+	lease.until = Max(lease.until, before);
+	if (!qs_slots_extend(&slots, &lease, before))
+		return false;
+	QS_FAULT_POINT("heartbeat");
+	qs_set(table, QS_JOB_LEASED_UNTIL, TimestampTzGetDatum(lease.until));
+	qs_update(table);
+	qs_recent_note(table);
+	return true;
+}
+
+/*
  * Extends one lease, and fills a row: job_id, held, cancel_requested,
  * leased_until. extend NULL means the queue's default_lease.
  */
@@ -332,26 +367,18 @@ heartbeat(QsJobs *jobs, const pg_uuid_t *id, int64 token,
 		  const Interval *extend, bool strict, Datum *values, bool *nulls)
 {
 	QsTable    *table = find_leased(jobs, id, token, strict);
-	QsQueue		queue;
-	TimestampTz until;
+	bool		held = table != NULL && prolong(jobs, table, token, extend);
 
+	if (table != NULL && !held && strict)
+		lease_lost(id, "It had expired, and other jobs have all slots of the queue by now.");
 	values[0] = UUIDPGetDatum(id);
-	values[1] = BoolGetDatum(table != NULL);
+	values[1] = BoolGetDatum(held);
 	nulls[0] = nulls[1] = false;
-	nulls[2] = nulls[3] = table == NULL;
-	if (table == NULL)
+	nulls[2] = nulls[3] = !held;
+	if (!held)
 		return;
-
-	qs_jobs_queue(jobs, table, &queue);
-	until = qs_add_interval(jobs->call->now,
-							extend ? extend : &queue.default_lease);
-	/* A lease may only move later. */
-	until = Max(until, DatumGetTimestampTz(qs_get(table, QS_JOB_LEASED_UNTIL)));
-	qs_set(table, QS_JOB_LEASED_UNTIL, TimestampTzGetDatum(until));
-	qs_update(table);
-	qs_recent_note(table);
 	values[2] = qs_get(table, QS_JOB_CANCEL_REQUESTED);
-	values[3] = TimestampTzGetDatum(until);
+	values[3] = qs_get(table, QS_JOB_LEASED_UNTIL);
 }
 
 static Interval *

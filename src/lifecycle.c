@@ -73,9 +73,11 @@ qs_jobs_queue(QsJobs *jobs, QsTable *table, QsQueue *queue)
 		elog(ERROR, "a job has no queue");
 }
 
-/* Random bits are fetched for many tokens at once: a fetch is dear. */
-static int64
-make_token(void)
+/*
+ * A new lease token. Random bits are fetched for many at once: a fetch is dear.
+ */
+int64
+qs_job_token(void)
 {
 	static uint64 random[64];
 	static int	left = 0;
@@ -109,16 +111,16 @@ get_int(QsTable *table, int column)
 }
 
 /*
- * Hands the job out under a new lease. False if a trigger forbade it; the job
- * then stays as it was.
+ * Hands the job out under a new lease, with a token of its own. False if a
+ * trigger forbade it; the job then stays as it was.
  */
 bool
-qs_job_lease(QsTable *table, Datum worker, TimestampTz until)
+qs_job_lease(QsTable *table, Datum worker, int64 token, TimestampTz until)
 {
 	set_status(table, "processing");
 	qs_set(table, QS_JOB_ATTEMPTS,
 		   Int32GetDatum(get_int(table, QS_JOB_ATTEMPTS) + 1));
-	qs_set(table, QS_JOB_LEASE_TOKEN, Int64GetDatum(make_token()));
+	qs_set(table, QS_JOB_LEASE_TOKEN, Int64GetDatum(token));
 	qs_set(table, QS_JOB_LEASED_BY, worker);
 	qs_set(table, QS_JOB_LEASED_AT, TimestampTzGetDatum(table->call->now));
 	qs_set(table, QS_JOB_LEASED_UNTIL, TimestampTzGetDatum(until));

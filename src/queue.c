@@ -62,6 +62,8 @@ enum Column
 	COLUMN_KEEP_COMPLETED,
 	COLUMN_MAX_ATTEMPTS,
 	COLUMN_MAX_PAYLOAD,
+	COLUMN_MAX_CONCURRENCY,
+	COLUMN_CRITICAL_RESERVE,
 	COLUMN_DEFAULT_LEASE,
 	COLUMN_BACKOFF_BASE,
 	COLUMN_BACKOFF_MAX,
@@ -78,7 +80,8 @@ static const struct
 	{"id", UUIDOID}, {"tenant_id", UUIDOID}, {"name", TEXTOID},
 	{"paused", BOOLOID}, {"dead_letters", BOOLOID},
 	{"keep_completed", INTERVALOID}, {"max_attempts", INT4OID},
-	{"max_payload", INT4OID}, {"default_lease", INTERVALOID},
+	{"max_payload", INT4OID}, {"max_concurrency", INT4OID},
+	{"critical_reserve", INT4OID}, {"default_lease", INTERVALOID},
 	{"backoff_base", INTERVALOID}, {"backoff_max", INTERVALOID},
 	{"backoff_factor", FLOAT8OID}, {"backoff_jitter", FLOAT8OID}
 };
@@ -174,6 +177,7 @@ read_definition(Relation rel, HeapTuple row, QsQueue *queue)
 {
 	bool		isnull;
 	Datum		max_payload;
+	Datum		max_concurrency;
 
 	memset(queue, 0, sizeof(*queue));
 	queue->id = *DatumGetUUIDP(get(rel, row, COLUMN_ID, &isnull));
@@ -186,6 +190,10 @@ read_definition(Relation rel, HeapTuple row, QsQueue *queue)
 	queue->max_attempts = DatumGetInt32(get(rel, row, COLUMN_MAX_ATTEMPTS, &isnull));
 	max_payload = get(rel, row, COLUMN_MAX_PAYLOAD, &isnull);
 	queue->max_payload = isnull ? 0 : DatumGetInt32(max_payload);
+	max_concurrency = get(rel, row, COLUMN_MAX_CONCURRENCY, &isnull);
+	queue->max_concurrency = isnull ? 0 : DatumGetInt32(max_concurrency);
+	queue->critical_reserve =
+		DatumGetInt32(get(rel, row, COLUMN_CRITICAL_RESERVE, &isnull));
 	queue->default_lease =
 		*DatumGetIntervalP(get(rel, row, COLUMN_DEFAULT_LEASE, &isnull));
 	queue->backoff_base = get_microseconds(rel, row, COLUMN_BACKOFF_BASE);

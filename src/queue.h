@@ -18,6 +18,8 @@ typedef struct QsQueue
 	bool		dead_letters;
 	bool		keeps_completed;	/* false: a job is deleted as it completes */
 	int			max_attempts;
+	int			max_concurrency;	/* 0: no limit */
+	int			critical_reserve;
 	int			max_payload;	/* bytes; 0 means queue_service.max_payload */
 	Interval	default_lease;
 	int64		backoff_base;	/* microseconds */

@@ -385,9 +385,14 @@ queue_purge(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(deleted);
 }
 
-/* Locked against enqueues, which take a key share lock on the queue. */
+/*
+ * Locked against enqueues, which take a key share lock on the queue; and
+ * whether a column of the platform's is set.
+ */
 static QsStatement lock_queue = {
-	.sql = "SELECT FROM @queues WHERE tenant_id = $1 AND id = $2 FOR UPDATE",
+	.sql = "SELECT weight <> 1 OR critical_reserve <> 0"
+	" OR num_nonnulls(max_depth, max_concurrency, rate_limiter) > 0"
+	" FROM @queues WHERE tenant_id = $1 AND id = $2 FOR UPDATE",
 	.nargs = 2, .argtypes = {UUIDOID, UUIDOID}
 };
 static QsStatement select_in_use = {
@@ -425,6 +430,7 @@ queue_drop(PG_FUNCTION_ARGS)
 	QsCall		call;
 	QsQueue		queue;
 	bool		force;
+	bool		isnull;
 	Datum		args[2];
 
 	qs_begin(&call, fcinfo, "queue_drop()", QS_ONE_TENANT);
@@ -436,6 +442,12 @@ queue_drop(PG_FUNCTION_ARGS)
 	qs_connect();
 	if (qs_execute(&lock_queue, &call, SPI_OK_SELECT, args, NULL, 0) == 0)
 		qs_queue_unknown(queue.name);
+	if (DatumGetBool(qs_result(0, 1, &isnull)) &&
+		!qs_is_platform(call.cat, call.caller_role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("queue \"%s\" has limits that are set by the platform",
+						queue.name)));
 	if (!force &&
 		qs_execute(&select_in_use, &call, SPI_OK_SELECT, args, NULL, 1) > 0)
 		ereport(ERROR,

@@ -12,6 +12,7 @@
 #include "holders.h"
 #include "queue.h"
 #include "range_cache.h"
+#include "slots.h"
 #include "table_info.h"
 #include "utils/guc.h"
 #include "waiters.h"
@@ -30,6 +31,7 @@ _PG_init(void)
 	qs_cache_init();
 	qs_waiters_init();
 	qs_holders_init();
+	qs_slots_init();
 	qs_claim_only_init();
 	qs_fault_init();
 	MarkGUCPrefixReserved("queue_service");

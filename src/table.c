@@ -31,6 +31,7 @@
 #include "miscadmin.h"
 #include "parents.h"
 #include "recent.h"
+#include "slots.h"
 #include "table.h"
 #include "table_info.h"
 #include "utils/datum.h"
@@ -612,6 +613,7 @@ write_update(QsTable *table, TM_Result *result)
 									   QS_ONLY_SUMMARIZING(update_indexes),
 									   changed);
 	qs_announce_update(table, update_indexes != QS_NO_INDEXES);
+	qs_slots_after_update(table);
 	if (table->info->update_row_triggers || recheck != NIL)
 		ExecARUpdateTriggers(table->estate, table->rri, NULL, NULL, tid, NULL,
 							 table->new, recheck, NULL, false);
@@ -692,7 +694,10 @@ write_delete(QsTable *table)
 								table->estate->es_snapshot,
 								InvalidSnapshot, true, &tmfd, false);
 	if (result == TM_Ok)
+	{
+		qs_slots_after_delete(table);
 		ExecARDeleteTriggers(table->estate, table->rri, tid, NULL, NULL, false);
+	}
 	return result;
 }
 

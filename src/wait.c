@@ -20,6 +20,7 @@
 #include "pgstat.h"
 #include "queue.h"
 #include "ready_direct.h"
+#include "slots.h"
 #include "statement.h"
 #include "storage/latch.h"
 #include "tcop/pquery.h"
@@ -68,13 +69,13 @@ check_place(void)
 }
 
 static bool
-look_at_queue(QsCall *call, const pg_uuid_t *id, TimestampTz *next_due)
+look_at_queue(QsCall *call, const QsQueue *queue, TimestampTz *next_due)
 {
 	bool		found = false;
 
 	for (QsTableKind kind = QS_JOBS; kind <= QS_CRITICAL_JOBS && !found; kind++)
 	{
-		TimestampTz idle_until = qs_direct_idle_until(call, kind, id);
+		TimestampTz idle_until = qs_direct_idle_until(call, kind, &queue->id);
 		QsTable		table;
 
 		if (call->now < idle_until)
@@ -83,8 +84,10 @@ look_at_queue(QsCall *call, const pg_uuid_t *id, TimestampTz *next_due)
 			continue;
 		}
 		qs_look_open(&table, call, kind);
-		found = qs_direct_look(&table, id, next_due);
+		found = qs_direct_look(&table, &queue->id, next_due);
 		qs_look_close(&table);
+		found = found && qs_slots_look(call, queue, kind == QS_CRITICAL_JOBS,
+									   next_due);
 	}
 	return found;
 }
@@ -101,9 +104,11 @@ look_at_name(QsCall *call, const char *name, TimestampTz *next_due)
 	for (uint64 i = 0; i < count && !found; i++)
 	{
 		bool		isnull;
+		QsQueue		queue;
 
-		found = look_at_queue(call, DatumGetUUIDP(qs_result((int) i, 1, &isnull)),
-							  next_due);
+		found = qs_queue_by_id(call, DatumGetUUIDP(qs_result((int) i, 1, &isnull)),
+							   &queue) &&
+			look_at_queue(call, &queue, next_due);
 	}
 	SPI_finish();
 	return found;
@@ -127,7 +132,7 @@ look(FunctionCallInfo fcinfo, const char *name, TimestampTz *next_due)
 		qs_queue_by_name(&call, name, &queue);
 		if (qs_waiters_exist())
 			qs_waiter_begin(&queue.id, NULL);
-		found = !queue.paused && look_at_queue(&call, &queue.id, next_due);
+		found = !queue.paused && look_at_queue(&call, &queue, next_due);
 	}
 	else
 	{

@@ -212,6 +212,20 @@ qs_waiter_end(void)
 	LWLockRelease(waiters->lock);
 }
 
+/* Wakes one waiter for the queue, for what is claimable at once. */
+void
+qs_wake(const pg_uuid_t *queue)
+{
+	WaitKey		key;
+
+	/* pairs with the atomic increment in qs_waiter_begin() */
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(&waiters->count) == 0)
+		return;
+	make_key(&key, queue, NULL);
+	wake(&key, 1);
+}
+
 static void
 note(const WaitKey *key)
 {
