@@ -14,6 +14,7 @@
 #                           bench/RESULTS.md
 #   make stress             clients against each other, crashes and disturbances,
 #                           for STRESS_SECONDS; see stress/README.md
+#   make stress-limits      clients against a limited queue, for STRESS_SECONDS
 #   make quickstart, psql   see it work, play with it
 
 MODULE_big = queue_service
@@ -49,7 +50,7 @@ override with_llvm = no
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
 	check-assert check-mutants fuzz bench bench-flat bench-endurance \
-	bench-wakeup bench-peers stress quickstart psql
+	bench-wakeup bench-peers stress stress-limits quickstart psql
 
 ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
 
@@ -84,6 +85,8 @@ bench-flat bench-endurance bench-wakeup bench-peers:
 	@bench/run $(@:bench-%=%)
 stress:
 	@stress/run
+stress-limits:
+	@stress/limits/run
 quickstart psql:
 	@scripts/$@
 

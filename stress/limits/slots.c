@@ -1,0 +1,526 @@
+/*
+ * slots.c
+ *	  Clients against a queue with max_concurrency, while sessions are ended and
+ *	  the server crashes: were there ever more leases than slots, and were the
+ *	  slots busy?
+ *
+ * usage: slots SECONDS, with libpq's environment, and the extension in the
+ * database. Clients and server share a clock.
+ *
+ * What counts is what must have been: a lease from the answer of its claim until
+ * its end was asked for, or it expired. What a session that reads all leases
+ * sees at once is counted as well.
+ */
+#include <libpq-fe.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#define CLIENTS 64
+#define SLOTS 10
+#define RESERVE 2
+#define TENANT "01890000-0000-7000-8000-000000000001"
+
+typedef struct Interval
+{
+	double		from;
+	double		until;
+	double		busy_until;		/* the end was answered, or it expired */
+	bool		critical;
+} Interval;
+
+typedef struct Client
+{
+	PGconn	   *conn;
+	unsigned	seed;
+	Interval   *history;
+	int			count;
+	int			allocated;
+
+	/* the lease that it holds */
+	char		id[40];
+	char		token[24];
+	Interval	lease;
+} Client;
+
+static Client clients[CLIENTS + 1];
+static volatile bool stopping = false;
+static volatile double crashed = 0; /* when */
+static volatile double recovered = 0;
+static int	seen_all = 0;
+static int	seen_normal = 0;
+static int	looks = 0;
+
+static double
+now(void)
+{
+	struct timeval tv;
+
+	gettimeofday(&tv, NULL);
+	return tv.tv_sec + tv.tv_usec / 1e6;
+}
+
+static double
+earlier(double a, double b)
+{
+	return a < b ? a : b;
+}
+
+static void
+connect_client(Client *client)
+{
+	while (client->conn == NULL)
+	{
+		PGconn	   *conn = PQconnectdb("");
+		PGresult   *result;
+
+		if (PQstatus(conn) == CONNECTION_OK)
+		{
+			/* a claim that a crash undoes would be counted all the same */
+			result = PQexec(conn, "SET app.current_tenant = '" TENANT "';"
+							" SET client_min_messages = error;"
+							" SET queue_service.async_claim = off");
+			PQclear(result);
+		}
+		if (PQstatus(conn) == CONNECTION_OK)
+			client->conn = conn;
+		else
+		{
+			PQfinish(conn);
+			usleep(20000);
+		}
+	}
+}
+
+/* NULL if that failed; the connection is renewed if it broke. */
+static PGresult *
+run(Client *client, const char *sql)
+{
+	PGresult   *result = PQexec(client->conn, sql);
+	ExecStatusType status = PQresultStatus(result);
+
+	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
+		return result;
+	if (PQstatus(client->conn) == CONNECTION_OK)
+	{
+		fprintf(stderr, "%s: %s", sql, PQerrorMessage(client->conn));
+		PQclear(PQexec(client->conn, "ROLLBACK"));
+	}
+	else
+	{
+		PQfinish(client->conn);
+		client->conn = NULL;
+		connect_client(client);
+	}
+	PQclear(result);
+	return NULL;
+}
+
+static bool
+succeeds(Client *client, const char *sql)
+{
+	PGresult   *result = run(client, sql);
+	bool		ok = result != NULL;
+
+	PQclear(result);
+	return ok;
+}
+
+static void
+keep(Client *client, double until, double busy_until)
+{
+	Interval   *lease = &client->lease;
+
+	if (client->count == client->allocated)
+	{
+		client->allocated = client->allocated ? 2 * client->allocated : 1024;
+		client->history = realloc(client->history,
+								  client->allocated * sizeof(Interval));
+	}
+	client->history[client->count] = *lease;
+	client->history[client->count].until = earlier(until, lease->until);
+	client->history[client->count++].busy_until = earlier(busy_until, lease->until);
+}
+
+#define CLAIMED "job_id, lease_token, critical, extract(epoch FROM leased_until)"
+
+/* Takes what a claim gave, if it gave any. */
+static bool
+take(Client *client, PGresult *result)
+{
+	bool		claimed = result != NULL && PQntuples(result) == 1;
+
+	if (claimed)
+	{
+		snprintf(client->id, sizeof(client->id), "%s", PQgetvalue(result, 0, 0));
+		snprintf(client->token, sizeof(client->token), "%s", PQgetvalue(result, 0, 1));
+		client->lease.critical = PQgetvalue(result, 0, 2)[0] == 't';
+		client->lease.until = atof(PQgetvalue(result, 0, 3));
+		client->lease.from = now();
+	}
+	PQclear(result);
+	return claimed;
+}
+
+static bool
+claim(Client *client, const char *lease)
+{
+	char		sql[200];
+
+	snprintf(sql, sizeof(sql),
+			 "SELECT " CLAIMED " FROM queue_claim('q', 'w', lease => '%s')", lease);
+	return take(client, run(client, sql));
+}
+
+/* Ends the lease by a verb. */
+static void
+end(Client *client, const char *verb, const char *more)
+{
+	char		sql[200];
+	double		sent = now();
+
+	snprintf(sql, sizeof(sql), "SELECT %s('%s', %s%s)", verb, client->id,
+			 client->token, more);
+	if (succeeds(client, sql))
+		keep(client, sent, now());
+	else
+		keep(client, sent, sent);
+}
+
+static void
+heartbeat(Client *client)
+{
+	char		sql[200];
+	PGresult   *result;
+
+	snprintf(sql, sizeof(sql), "SELECT held, extract(epoch FROM leased_until)"
+			 " FROM queue_heartbeat('%s', %s, '2 seconds')", client->id, client->token);
+	result = run(client, sql);
+	if (result != NULL && PQgetvalue(result, 0, 0)[0] == 't')
+	{
+		if (now() > client->lease.until)
+		{
+			keep(client, client->lease.until, client->lease.until);
+			client->lease.from = now();
+		}
+		client->lease.until = atof(PQgetvalue(result, 0, 1));
+	}
+	PQclear(result);
+}
+
+static void
+work(Client *client)
+{
+	usleep(50000 + rand_r(&client->seed) % 100000);
+}
+
+/* Ends one lease and begins another in one transaction, or does not. */
+static bool
+turn(Client *client)
+{
+	char		sql[400];
+	double		sent;
+	Client		next = *client;
+	bool		commits = rand_r(&client->seed) % 2;
+	bool		claimed;
+
+	snprintf(sql, sizeof(sql), "BEGIN; SELECT queue_complete('%s', %s);"
+			 " SAVEPOINT s; SELECT queue_claim('q', 'w'); ROLLBACK TO s",
+			 client->id, client->token);
+	sent = now();
+	if (!succeeds(client, sql))
+	{
+		keep(client, client->lease.until, client->lease.until);
+		return false;
+	}
+	next.conn = client->conn;
+	claimed = take(&next, run(client, "SELECT " CLAIMED " FROM queue_claim('q', 'w')"));
+	sent = now();
+	if (!succeeds(client, commits ? "COMMIT" : "ROLLBACK"))
+	{
+		keep(client, sent, sent);
+		return false;
+	}
+	if (!commits)
+		return true;
+	keep(client, sent, claimed ? now() : sent);
+	if (!claimed)
+		return false;
+	memcpy(client->id, next.id, sizeof(client->id));
+	memcpy(client->token, next.token, sizeof(client->token));
+	client->lease = next.lease;
+	client->lease.from = now();
+	return true;
+}
+
+static bool
+complete_and_claim(Client *client)
+{
+	char		sql[400];
+	double		sent = now();
+	PGresult   *result;
+
+	snprintf(sql, sizeof(sql), "SELECT " CLAIMED " FROM queue_complete_and_claim("
+			 "'q', ARRAY['%s']::uuid[], ARRAY[%s], worker => 'w') WHERE kind = 'claimed'",
+			 client->id, client->token);
+	result = run(client, sql);
+	keep(client, sent, result != NULL ? now() : sent);
+	return take(client, result);
+}
+
+static void
+one_job(Client *client)
+{
+	int			what = rand_r(&client->seed) % 100;
+
+	if (what < 5)
+	{
+		(void) succeeds(client, "BEGIN; SELECT queue_claim('q', 'w'); ROLLBACK");
+		return;
+	}
+	if (!claim(client, what < 10 ? "60 ms" : "2 seconds"))
+	{
+		(void) succeeds(client, "CALL queue_wait('q', '1 second')");
+		return;
+	}
+	work(client);
+	if (what < 20)
+		heartbeat(client);
+	while (what >= 50 && what < 75 && !stopping)
+	{
+		if (!complete_and_claim(client))
+			return;
+		work(client);
+	}
+	if (what >= 75 && what < 90 && !turn(client))
+		return;
+	if (what >= 90 && what < 95)
+		end(client, "queue_fail", ", 'no', retry_in => '0'");
+	else if (what >= 95)
+		end(client, "queue_release", "");
+	else
+		end(client, "queue_complete", "");
+}
+
+static void *
+run_client(void *arg)
+{
+	Client	   *client = arg;
+
+	connect_client(client);
+	while (!stopping)
+		one_job(client);
+	PQfinish(client->conn);
+	return NULL;
+}
+
+/* What one snapshot sees. */
+static void *
+run_monitor(void *arg)
+{
+	Client	   *client = arg;
+
+	bool		broke = false;
+
+	connect_client(client);
+	while (!stopping)
+	{
+		PGresult   *result = run(client, "SELECT"
+								 " (SELECT count(*) FROM jobs WHERE status = 'processing' AND leased_until > clock_timestamp()),"
+								 " (SELECT count(*) FROM critical_jobs WHERE status = 'processing' AND leased_until > clock_timestamp())");
+
+		if (result != NULL)
+		{
+			int			normal = atoi(PQgetvalue(result, 0, 0));
+			int			all = normal + atoi(PQgetvalue(result, 0, 1));
+
+			seen_all = all > seen_all ? all : seen_all;
+			seen_normal = normal > seen_normal ? normal : seen_normal;
+			looks++;
+			if (broke && recovered == 0)
+				recovered = now();
+		}
+		else
+			broke = true;
+		PQclear(result);
+		usleep(5000);
+	}
+	PQfinish(client->conn);
+	return NULL;
+}
+
+static int
+random_backend(Client *client, const char *sql)
+{
+	PGresult   *result = run(client, sql);
+	int			pid = result != NULL && PQntuples(result) == 1 ?
+	atoi(PQgetvalue(result, 0, 0)) : 0;
+
+	PQclear(result);
+	return pid;
+}
+
+#define VICTIM " FROM pg_stat_activity WHERE query LIKE '%queue_%'" \
+	" AND backend_type = 'client backend' AND pid <> pg_backend_pid()" \
+	" ORDER BY random() LIMIT 1"
+
+static void
+disturb(Client *client, double begin, double seconds)
+{
+	while (now() < begin + seconds)
+	{
+		usleep(200000);
+		if (crashed == 0 && now() > begin + seconds / 2)
+		{
+			int			pid = random_backend(client, "SELECT pid" VICTIM);
+
+			crashed = now();
+			if (pid > 0)
+				kill(pid, SIGKILL);
+		}
+		else
+			(void) random_backend(client, "SELECT CASE WHEN pg_terminate_backend(pid) THEN 1 END" VICTIM);
+	}
+}
+
+typedef struct Event
+{
+	double		time;
+	int			change;
+} Event;
+
+static int
+compare_events(const void *a, const void *b)
+{
+	const Event *first = a;
+	const Event *second = b;
+
+	if (first->time != second->time)
+		return first->time < second->time ? -1 : 1;
+	return first->change - second->change;
+}
+
+static int
+most_at_once(bool critical_too)
+{
+	Event	   *events;
+	int			count = 0;
+	int			at_once = 0;
+	int			most = 0;
+
+	for (int i = 0; i < CLIENTS; i++)
+		count += 2 * clients[i].count;
+	events = malloc((count + 1) * sizeof(Event));
+	count = 0;
+	for (int i = 0; i < CLIENTS; i++)
+		for (int n = 0; n < clients[i].count; n++)
+		{
+			Interval   *interval = &clients[i].history[n];
+
+			if (interval->until <= interval->from ||
+				(interval->critical && !critical_too))
+				continue;
+			events[count++] = (Event) {interval->from, 1};
+			events[count++] = (Event) {interval->until, -1};
+		}
+	qsort(events, count, sizeof(Event), compare_events);
+	for (int i = 0; i < count; i++)
+	{
+		at_once += events[i].change;
+		most = at_once > most ? at_once : most;
+	}
+	free(events);
+	return most;
+}
+
+/* Of the leases, how many seconds lie in between. */
+static double
+busy_between(double from, double until)
+{
+	double		busy = 0;
+
+	for (int i = 0; i < CLIENTS; i++)
+		for (int n = 0; n < clients[i].count; n++)
+		{
+			Interval   *interval = &clients[i].history[n];
+			double		begin = interval->from > from ? interval->from : from;
+			double		finish = earlier(interval->busy_until, until);
+
+			if (finish > begin)
+				busy += finish - begin;
+		}
+	return busy;
+}
+
+static int
+report(const char *check, bool ok, double value)
+{
+	printf("%-50s %s (%.4g)\n", check, ok ? "ok" : "FAILED", value);
+	return !ok;
+}
+
+int
+main(int argc, char **argv)
+{
+	double		seconds = argc > 1 ? atof(argv[1]) : 60;
+	pthread_t	threads[CLIENTS + 1];
+	Client		control = {0};
+	double		begin;
+	double		finish;
+	double		average;
+	int			claims = 0;
+	int			failed = 0;
+	char		sql[500];
+
+	connect_client(&control);
+	snprintf(sql, sizeof(sql), "INSERT INTO tenants (id) VALUES ('" TENANT "');"
+			 " SELECT queue_create('q', max_concurrency => %d, critical_reserve => %d,"
+			 " default_lease => '2 seconds', max_attempts => 1000, keep_completed => '0')", SLOTS, RESERVE);
+	if (!succeeds(&control, sql))
+		return 1;
+	snprintf(sql, sizeof(sql), "SELECT queue_enqueue_many('q', array_fill('1'::jsonb, ARRAY[10000]))"
+			 " FROM generate_series(1, %d)", (int) (seconds / 30) + 1);
+	if (!succeeds(&control, sql))
+		return 1;
+	snprintf(sql, sizeof(sql), "SELECT count(queue_enqueue_critical('q', '1', i::text))"
+			 " FROM generate_series(1, %d) i", (int) (seconds * 30));
+	if (!succeeds(&control, sql))
+		return 1;
+
+	for (int i = 0; i <= CLIENTS; i++)
+	{
+		clients[i].seed = i + 1;
+		pthread_create(&threads[i], NULL, i < CLIENTS ? run_client : run_monitor,
+					   &clients[i]);
+	}
+	usleep(1000000);
+	begin = now();
+	disturb(&control, begin, seconds);
+	finish = now();
+	stopping = true;
+	for (int i = 0; i <= CLIENTS; i++)
+		pthread_join(threads[i], NULL);
+	for (int i = 0; i < CLIENTS; i++)
+		claims += clients[i].count;
+
+	average = recovered == 0 ? 0 :
+		(busy_between(begin, crashed) + busy_between(recovered + 1, finish)) /
+		(crashed - begin + finish - recovered - 1);
+	printf("%d leases, %d looks, %.1f s without a server\n", claims, looks,
+		   recovered - crashed);
+	failed += report("there were leases", claims > 20 * seconds, claims);
+	failed += report("never more leases than slots", most_at_once(true) <= SLOTS,
+					 most_at_once(true));
+	failed += report("never more normal ones than theirs",
+					 most_at_once(false) <= SLOTS - RESERVE, most_at_once(false));
+	failed += report("never more seen at once", seen_all <= SLOTS, seen_all);
+	failed += report("never more normal ones seen", seen_normal <= SLOTS - RESERVE,
+					 seen_normal);
+	failed += report("slots are busy, on average", average >= 0.95 * SLOTS, average);
+	return failed > 0;
+}
