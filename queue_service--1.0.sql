@@ -521,10 +521,10 @@ CREATE TABLE @extschema@.rate_limiters (
 	CONSTRAINT concurrent_valid CHECK (max_concurrent > 0 AND max_hold > '0' AND max_hold <= '1 day')
 );
 COMMENT ON TABLE @extschema@.rate_limiters IS
-'Token buckets of the external services that all tenants share. The four that come with queue_service (stripe, twilio, sendgrid, solana_rpc) refill their whole bucket in a second; set your own contract''s numbers. Not enforced yet.';
+'Token buckets of the external services that all tenants share. The four that come with queue_service (stripe, twilio, sendgrid, solana_rpc) refill their whole bucket in a second; set your own contract''s numbers.';
 COMMENT ON COLUMN @extschema@.rate_limiters.service_name IS 'The service; 1 to 128 bytes.';
 COMMENT ON COLUMN @extschema@.rate_limiters.tenant_id IS 'NULL: a limiter for the platform belongs to no tenant.';
-COMMENT ON COLUMN @extschema@.rate_limiters.tokens_available IS 'Tokens in the bucket, as of last_refill_at.';
+COMMENT ON COLUMN @extschema@.rate_limiters.tokens_available IS 'Tokens in the bucket, as of last_refill_at. Kept up to date for slow buckets (more than a minute to fill), and for all without shared memory; see queue_rate_peek().';
 COMMENT ON COLUMN @extschema@.rate_limiters.max_tokens IS 'The capacity of the bucket.';
 COMMENT ON COLUMN @extschema@.rate_limiters.refill_per_second IS 'Tokens a second.';
 COMMENT ON COLUMN @extschema@.rate_limiters.last_refill_at IS 'When tokens_available was written.';
@@ -560,11 +560,11 @@ CREATE TABLE @extschema@.rate_limits (
 	CONSTRAINT concurrent_valid CHECK (max_concurrent > 0 AND max_hold > '0' AND max_hold <= '1 day')
 );
 COMMENT ON TABLE @extschema@.rate_limits IS
-'Token buckets of single tenants: their share of a service, or a bucket of their own. Set by the platform. Not enforced yet.';
+'Token buckets of single tenants: their share of a service, or a bucket of their own. Set by the platform.';
 COMMENT ON COLUMN @extschema@.rate_limits.id IS 'UUID version 7.';
 COMMENT ON COLUMN @extschema@.rate_limits.tenant_id IS 'The tenant that is limited.';
 COMMENT ON COLUMN @extschema@.rate_limits.name IS 'A service_name, or a name of its own; unique within the tenant.';
-COMMENT ON COLUMN @extschema@.rate_limits.tokens_available IS 'Tokens in the bucket, as of last_refill_at.';
+COMMENT ON COLUMN @extschema@.rate_limits.tokens_available IS 'Tokens in the bucket, as of last_refill_at. Kept up to date for slow buckets (more than a minute to fill), and for all without shared memory; see queue_rate_peek().';
 COMMENT ON COLUMN @extschema@.rate_limits.max_tokens IS 'The capacity of the bucket.';
 COMMENT ON COLUMN @extschema@.rate_limits.refill_per_second IS 'Tokens a second.';
 COMMENT ON COLUMN @extschema@.rate_limits.last_refill_at IS 'When tokens_available was written.';
@@ -677,7 +677,7 @@ RETURNS trigger
 LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'qs_queue_changed';
 COMMENT ON FUNCTION @extschema@._queue_changed() IS
-'Trigger on queues: makes every session forget what it knows of queue definitions.';
+'Trigger on queues, rate_limiters and rate_limits: makes every session forget what it knows of the definitions there.';
 CREATE TRIGGER queue_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.queues
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._queue_changed();
 ALTER TABLE @extschema@.queues ENABLE ALWAYS TRIGGER queue_changed;
@@ -718,6 +718,36 @@ CREATE TRIGGER queue_guard BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.rate
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_guard();
 COMMENT ON TRIGGER queue_guard ON @extschema@.rate_limits IS 'Only the platform writes limits.';
 
+CREATE TRIGGER queue_limit_changed AFTER INSERT OR DELETE OR TRUNCATE
+	OR UPDATE OF service_name, tenant_id, max_tokens, refill_per_second, max_concurrent, max_hold
+	ON @extschema@.rate_limiters
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._queue_changed();
+ALTER TABLE @extschema@.rate_limiters ENABLE ALWAYS TRIGGER queue_limit_changed;
+COMMENT ON TRIGGER queue_limit_changed ON @extschema@.rate_limiters IS
+'A session keeps definitions until this says that they changed.';
+CREATE TRIGGER queue_limit_changed AFTER INSERT OR DELETE OR TRUNCATE
+	OR UPDATE OF name, tenant_id, max_tokens, refill_per_second, max_concurrent, max_hold
+	ON @extschema@.rate_limits
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._queue_changed();
+ALTER TABLE @extschema@.rate_limits ENABLE ALWAYS TRIGGER queue_limit_changed;
+COMMENT ON TRIGGER queue_limit_changed ON @extschema@.rate_limits IS
+'A session keeps definitions until this says that they changed.';
+
+CREATE FUNCTION @extschema@._queue_limit_settle()
+RETURNS trigger
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'qs_queue_limit_settle';
+COMMENT ON FUNCTION @extschema@._queue_limit_settle() IS
+'Trigger on rate_limiters and rate_limits: a bucket whose definition changes keeps the tokens that it has by the old one.';
+CREATE TRIGGER queue_limit_settled BEFORE UPDATE OF max_tokens, refill_per_second ON @extschema@.rate_limiters
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_limit_settle();
+COMMENT ON TRIGGER queue_limit_settled ON @extschema@.rate_limiters IS
+'A new rate does not reach into the past, and a larger bucket comes with no more tokens.';
+CREATE TRIGGER queue_limit_settled BEFORE UPDATE OF max_tokens, refill_per_second ON @extschema@.rate_limits
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_limit_settle();
+COMMENT ON TRIGGER queue_limit_settled ON @extschema@.rate_limits IS
+'A new rate does not reach into the past, and a larger bucket comes with no more tokens.';
+
 -- 6  seeds --------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@._queue_seed()
@@ -736,7 +766,9 @@ END
 $function$;
 COMMENT ON FUNCTION @extschema@._queue_seed() IS
 'Trigger on rate_limiters: a row that is edited is no seed any more, and a seed gives way to a new row of its name.';
-CREATE TRIGGER queue_seed BEFORE INSERT OR UPDATE ON @extschema@.rate_limiters
+CREATE TRIGGER queue_seed BEFORE INSERT
+	OR UPDATE OF service_name, tenant_id, max_tokens, refill_per_second, max_concurrent, max_hold, seeded
+	ON @extschema@.rate_limiters
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_seed();
 -- a subscriber has the seeds too
 ALTER TABLE @extschema@.rate_limiters ENABLE ALWAYS TRIGGER queue_seed;
@@ -1127,6 +1159,44 @@ COMMENT ON FUNCTION @extschema@.queue_tenant_purge(uuid, integer) IS
 
 -- limits
 
+CREATE FUNCTION @extschema@.queue_rate_acquire(
+	service text,
+	tokens integer DEFAULT 1,
+	hold interval DEFAULT NULL,
+	OUT granted boolean,
+	OUT permit bigint,
+	OUT remaining double precision,
+	OUT retry_after interval,
+	OUT granted_at timestamptz)
+RETURNS record
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_rate_acquire';
+COMMENT ON FUNCTION @extschema@.queue_rate_acquire(text, integer, interval) IS
+'Takes tokens, and a permit where max_concurrent is set, from the tenant''s own limit of that name and from the service: from both or from neither. If refused, it is granted after retry_after unless others are quicker. Not given back by a rollback.';
+
+CREATE FUNCTION @extschema@.queue_rate_release(service text, permit bigint)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_rate_release';
+COMMENT ON FUNCTION @extschema@.queue_rate_release(text, bigint) IS
+'Gives a permit back. False if it was released before, or expired and given to somebody else.';
+
+CREATE FUNCTION @extschema@.queue_rate_peek(
+	service text,
+	OUT limited_by text,
+	OUT tokens double precision,
+	OUT max_tokens double precision,
+	OUT refill_per_second double precision,
+	OUT next_token_in interval,
+	OUT permits_out integer,
+	OUT max_concurrent integer,
+	OUT next_permit_in interval)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 2
+AS 'MODULE_PATHNAME', 'queue_rate_peek';
+COMMENT ON FUNCTION @extschema@.queue_rate_peek(text) IS
+'What there is to take: a row for the tenant''s own limit of that name, and one for the service. Takes nothing.';
+
 CREATE FUNCTION @extschema@.queue_limiter_set(
 	service text,
 	max_tokens double precision DEFAULT NULL,
@@ -1277,8 +1347,9 @@ DECLARE
 		'queue_job', 'queue_cancel'];
 	worker constant text[] := ARRAY['queue_claim', 'queue_complete', 'queue_complete_many',
 		'queue_complete_and_claim', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many',
-		'queue_snooze', 'queue_release', 'queue_wait'];
-	observer constant text[] := ARRAY['_queue_cache', '_queue_health'];
+		'queue_snooze', 'queue_release', 'queue_wait',
+		'queue_rate_acquire', 'queue_rate_release', 'queue_rate_peek'];
+	observer constant text[] := ARRAY['_queue_cache', '_queue_health', 'queue_rate_peek'];
 	admin constant text[] := producer || worker || observer || ARRAY['queue_create', 'queue_set', 'queue_drop',
 		'queue_pause', 'queue_resume', 'queue_purge', 'queue_retry', 'queue_redrive', 'queue_peek'];
 	insertable constant text := 'INSERT (tenant_id, queue_id, job_type, payload, priority, run_at, max_attempts, group_key) ON TABLE @extschema@.jobs';

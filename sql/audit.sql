@@ -57,8 +57,9 @@ FROM (VALUES
 	('c volatile unsafe', ARRAY['queue_cancel', 'queue_claim', 'queue_complete', 'queue_complete_and_claim',
 		'queue_complete_many', 'queue_create', 'queue_drop', 'queue_enqueue', 'queue_enqueue_critical',
 		'queue_enqueue_many', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many', 'queue_job', 'queue_limiter_set', 'queue_pause',
-		'queue_peek', 'queue_purge', 'queue_redrive', 'queue_release', 'queue_resume', 'queue_retry', 'queue_set',
-		'queue_snooze', 'queue_tenant_limit_set', 'queue_tenant_purge', 'queue_wait', '_queue_announce', '_queue_changed', '_queue_creates_tenants', '_queue_guard']),
+		'queue_peek', 'queue_purge', 'queue_rate_acquire', 'queue_rate_peek', 'queue_rate_release', 'queue_redrive', 'queue_release', 'queue_resume', 'queue_retry', 'queue_set',
+		'queue_snooze', 'queue_tenant_limit_set', 'queue_tenant_purge', 'queue_wait', '_queue_announce', '_queue_changed', '_queue_creates_tenants', '_queue_guard',
+		'_queue_limit_settle']),
 	('c volatile safe', ARRAY['_queue_all_tenants', '_queue_cache', '_queue_health']),
 	('c volatile safe strict', ARRAY['queue_new_id']),
 	('c stable safe strict leakproof', ARRAY['queue_tenant']),
@@ -300,6 +301,8 @@ FROM (SELECT format('%s on %s', tgname, relname) AS name, tgenabled::text AS sta
 	JOIN audit.extension e ON d.refobjid = e.oid) t
 FULL JOIN (VALUES ('queue_announce on jobs', 'A'), ('queue_announce on critical_jobs', 'A'), ('queue_changed on queues', 'A'), ('queue_guard on queues', 'O'),
 	('queue_guard on rate_limiters', 'O'), ('queue_guard on rate_limits', 'O'), ('queue_seed on rate_limiters', 'A'),
+	('queue_limit_changed on rate_limiters', 'A'), ('queue_limit_changed on rate_limits', 'A'),
+	('queue_limit_settled on rate_limiters', 'O'), ('queue_limit_settled on rate_limits', 'O'),
 	('queue_service_ddl_start', 'A'), ('queue_service_ddl_end', 'A')) x (name, state) ON x.name = t.name
 WHERE t.state IS DISTINCT FROM x.state
 UNION ALL

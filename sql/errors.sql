@@ -10,11 +10,11 @@ CREATE ROLE regress_queue_errors;
 SELECT queue_create('q') IS NOT NULL AS created, queue_create('full') IS NOT NULL AS created;
 SELECT queue_enqueue('q', '"SECRET 1"', idempotency_key => 'SECRET key') IS NOT NULL AS enqueued, queue_enqueue_critical('full', '"SECRET 2"', 'SECRET key') IS NOT NULL AS enqueued;
 SELECT job_id, lease_token FROM queue_claim('q') \gset
-SELECT queue_limiter_set('errors', 1, 1), queue_tenant_limit_set(:tenant, 'new', 1, 1);
+SELECT queue_limiter_set('errors', 1000, 0.001), queue_tenant_limit_set(:tenant, 'new', 1, 1);
 
 -- good values, by the name of the argument
 CREATE TEMP TABLE good (argument text PRIMARY KEY, value text);
-INSERT INTO good VALUES ('name', '''new'''), ('service', '''errors'''), ('queue', '''q'''), ('payload', '''"SECRET"'''), ('idempotency_key', '''SECRET key 2'''), ('payloads', 'ARRAY[''"SECRET"''::jsonb]'),
+INSERT INTO good VALUES ('name', '''new'''), ('service', '''errors'''), ('permit', '1'), ('queue', '''q'''), ('payload', '''"SECRET"'''), ('idempotency_key', '''SECRET key 2'''), ('payloads', 'ARRAY[''"SECRET"''::jsonb]'),
 	('job_id', quote_literal(:'job_id')), ('lease_token', :'lease_token'), ('job_ids', format('ARRAY[%L::uuid]', :'job_id')), ('lease_tokens', format('ARRAY[%s::bigint]', :'lease_token')),
 	('results', 'ARRAY[''"SECRET"''::jsonb]'), ('delay', '''1 minute'''), ('tenant', quote_literal(:tenant)), ('role', '''regress_queue_errors'''), ('privilege', '''worker''');
 -- bad ones, by type; some are good for some functions
@@ -143,5 +143,5 @@ SELECT queue_revoke('regress_queue_errors', 'admin') \gset
 DROP OWNED BY regress_queue_errors;
 DROP ROLE regress_queue_errors;
 SELECT done FROM queue_tenant_purge(:tenant);
-DELETE FROM rate_limiters WHERE service_name = 'errors';
 DELETE FROM tenants WHERE name = 'errors';
+DELETE FROM rate_limiters WHERE service_name = 'errors';

@@ -59,8 +59,8 @@ BEGIN
 		(whose, 'key', NULL, NULL, 'waiting ' || name), (whose, 'critical key', NULL, NULL, 'critical waiting ' || name),
 		(whose, 'name', NULL, NULL, name);
 	INSERT INTO schedules (name, queue_id, cron) VALUES (name, queue, '0 0 * * *');
-	INSERT INTO rate_limits (name, tokens_available, max_tokens, refill_per_second) VALUES (name, 1, 1, 1);
-	INSERT INTO rate_limiters (service_name, tenant_id, tokens_available, max_tokens, refill_per_second) VALUES (name, tenant, 1, 1, 1);
+	INSERT INTO rate_limits (name, tokens_available, max_tokens, refill_per_second) VALUES (name, 1, 1, 0.001);
+	INSERT INTO rate_limiters (service_name, tenant_id, tokens_available, max_tokens, refill_per_second) VALUES (name, tenant, 1, 1, 0.001);
 	INSERT INTO queue_metrics (queue_id) VALUES (queue);
 	INSERT INTO alert_history (queue_id, alert, message) VALUES (queue, 'depth', name);
 END
@@ -140,7 +140,7 @@ BEGIN
 				WHEN n IN ('queue', 'name') THEN x.kind = 'queue'
 				WHEN n = 'tenant' THEN x.kind = 'tenant'
 				WHEN n = 'idempotency_key' THEN x.kind = CASE WHEN f.proname = 'queue_enqueue_critical' THEN 'critical key' ELSE 'key' END
-				WHEN n IN ('group_key', 'rate_limiter', 'worker', 'error_like') THEN x.kind = 'name' END
+				WHEN n IN ('group_key', 'rate_limiter', 'worker', 'error_like', 'service') THEN x.kind = 'name' END
 			CROSS JOIN LATERAL (VALUES (''), ('strict => true'), ('force => true'), ('dead => true'), ('what => ''all'''),
 				('on_conflict => ''reject'''), ('on_conflict => ''replace''')) v (v)
 			WHERE v = '' OR split_part(v, ' ', 1) = ANY (f.names) AND (v NOT LIKE 'on_conflict%' OR n = 'idempotency_key')
@@ -158,6 +158,7 @@ BEGIN
 					WHEN 'lease_token' THEN coalesce(o.token, 1)::text
 					WHEN 'lease_tokens' THEN CASE target WHEN 'job_ids' THEN format('ARRAY[%s]::bigint[]', coalesce(o.token, 1))
 						WHEN 'job_ids, the second' THEN format('ARRAY[%s, %s]::bigint[]', one.token, coalesce(o.token, 1)) END
+					WHEN 'permit' THEN '1'
 					WHEN 'tenant' THEN format('%L', o.id)
 					WHEN 'payload' THEN '''{"a": 1}'''
 					WHEN 'payloads' THEN 'ARRAY[''{}'', ''{"a": 1}'']::jsonb[]'

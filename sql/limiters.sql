@@ -26,13 +26,13 @@ SELECT whose, service_name, floor(tokens_available) AS tokens, max_tokens, refil
 UPDATE rate_limiters SET tokens_available = 10, max_tokens = 50, refill_per_second = 0.1, last_refill_at = clock_timestamp() - interval '100 seconds' WHERE service_name = 'maps';
 SELECT queue_limiter_set('maps', 1000, 500);
 SELECT floor(tokens_available) AS tokens, clock_timestamp() - last_refill_at < '1 minute' AS now FROM rate_limiters WHERE service_name = 'maps';
-UPDATE rate_limiters SET tokens_available = 10, max_tokens = 50, refill_per_second = 1, last_refill_at = clock_timestamp() - interval '1 day' WHERE service_name = 'maps';
+UPDATE rate_limiters SET tokens_available = 10, max_tokens = 50, refill_per_second = 0.1, last_refill_at = clock_timestamp() - interval '1 day' WHERE service_name = 'maps';
 SELECT queue_limiter_set('maps', 1000);
 SELECT tokens_available FROM rate_limiters WHERE service_name = 'maps';
 SELECT queue_limiter_set('maps', 3);
 SELECT tokens_available FROM rate_limiters WHERE service_name = 'maps';
 -- a clock that went back takes nothing away
-UPDATE rate_limiters SET tokens_available = 2, refill_per_second = 1, last_refill_at = clock_timestamp() + interval '1 hour' WHERE service_name = 'maps';
+UPDATE rate_limiters SET tokens_available = 2, max_tokens = 3, refill_per_second = 0.001, last_refill_at = clock_timestamp() + interval '1 hour' WHERE service_name = 'maps';
 SELECT queue_limiter_set('maps', 4);
 SELECT tokens_available, last_refill_at > clock_timestamp() AS still_ahead FROM rate_limiters WHERE service_name = 'maps';
 

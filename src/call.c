@@ -106,10 +106,16 @@ begin(QsCall *call, FunctionCallInfo fcinfo, QsScope scope)
 	call->cat = qs_catalog(fcinfo);
 	GetUserIdAndSecContext(&call->caller_role, &call->caller_context);
 	identify(call, scope);
+}
+
+static void
+become_owner(QsCall *call)
+{
 	SetUserIdAndSecContext(call->cat->owner,
 						   call->caller_context |
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_NOFORCE_RLS);
+	call->in_tables = true;
 	call->now = GetCurrentTimestamp();
 }
 
@@ -122,9 +128,30 @@ begin(QsCall *call, FunctionCallInfo fcinfo, QsScope scope)
 void
 qs_begin(QsCall *call, FunctionCallInfo fcinfo, const char *verb, QsScope scope)
 {
+	qs_begin_outside(call, fcinfo, verb, scope);
+	qs_enter_tables(call);
+}
+
+/*
+ * The same for a call that may get by without the tables. It stays the
+ * caller's, without a time and a snapshot, until qs_enter_tables().
+ */
+void
+qs_begin_outside(QsCall *call, FunctionCallInfo fcinfo, const char *verb,
+				 QsScope scope)
+{
 	PreventCommandIfReadOnly(verb);
 	PreventCommandIfParallelMode(verb);
 	begin(call, fcinfo, scope);
+}
+
+/* Becomes the owner of the tables, with a snapshot; once a call. */
+void
+qs_enter_tables(QsCall *call)
+{
+	if (call->in_tables)
+		return;
+	become_owner(call);
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
@@ -134,6 +161,7 @@ void
 qs_begin_read(QsCall *call, FunctionCallInfo fcinfo, QsScope scope)
 {
 	begin(call, fcinfo, scope);
+	become_owner(call);
 	PushActiveSnapshot(GetActiveSnapshot());
 }
 
@@ -175,6 +203,8 @@ qs_pin_search_path(QsCall *call)
 void
 qs_end(QsCall *call)
 {
+	if (!call->in_tables)
+		return;
 	PopActiveSnapshot();
 	/* as at the end of a function: puts back, but keeps what triggers set */
 	if (call->guc_nest_level != 0)

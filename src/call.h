@@ -26,6 +26,7 @@ typedef struct QsCall
 	pg_uuid_t	tenant;
 
 	/* to be put back by qs_end() */
+	bool		in_tables;		/* it acts as the owner, under a snapshot */
 	Oid			caller_role;
 	int			caller_context;
 	int			guc_nest_level; /* 0 while search_path is the caller's */
@@ -33,6 +34,9 @@ typedef struct QsCall
 
 extern void qs_begin(QsCall *call, FunctionCallInfo fcinfo, const char *verb,
 					 QsScope scope);
+extern void qs_begin_outside(QsCall *call, FunctionCallInfo fcinfo,
+							 const char *verb, QsScope scope);
+extern void qs_enter_tables(QsCall *call);
 extern void qs_begin_read(QsCall *call, FunctionCallInfo fcinfo, QsScope scope);
 extern void qs_advance_snapshot(void);
 extern void qs_renew_snapshot(void);

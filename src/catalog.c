@@ -106,6 +106,8 @@ qs_catalog(FunctionCallInfo fcinfo)
 
 	found.schema = schema;
 	found.queues = find_relation(schema, "queues");
+	found.rate_limiters = find_relation(schema, "rate_limiters");
+	found.rate_limits = find_relation(schema, "rate_limits");
 	for (int i = 0; i < QS_NTABLES; i++)
 	{
 		found.table[i] = find_relation(schema, table_names[i]);

@@ -85,6 +85,8 @@ typedef struct QsCatalog
 	const char *schema_quoted;	/* ready to be put into SQL */
 	Oid			owner;			/* of the tables */
 	Oid			queues;
+	Oid			rate_limiters;
+	Oid			rate_limits;
 	Oid			table[QS_NTABLES];
 	Oid			ready_index[QS_NTABLES];	/* none for dead letters */
 	Oid			all_tenants;	/* the marker function */

@@ -18,6 +18,7 @@
 #include "result.h"
 #include "slots.h"
 #include "statement.h"
+#include "token.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -97,7 +98,7 @@ put_job(QsTable *table, const QsQueue *queue, FunctionCallInfo fcinfo,
 static bool
 begin_lease(QsSlots *slots, bool may_wait, QsHolder *lease)
 {
-	lease->token = qs_job_token();
+	lease->token = qs_random_token();
 	return qs_slots_take(slots, lease, may_wait);
 }
 

@@ -18,11 +18,13 @@
 /* objects that are not there, or are another tenant's */
 #define QS_QUEUE_UNKNOWN		MAKE_SQLSTATE('Q', 'S', '0', '1', '0')
 #define QS_JOB_UNKNOWN			MAKE_SQLSTATE('Q', 'S', '0', '1', '1')
+#define QS_LIMIT_UNKNOWN		MAKE_SQLSTATE('Q', 'S', '0', '1', '2')
 
 /* arguments */
 #define QS_ARGUMENT_NULL		MAKE_SQLSTATE('Q', 'S', '0', '2', '0')
 #define QS_ARGUMENT_INVALID		MAKE_SQLSTATE('Q', 'S', '0', '2', '1')
 #define QS_PAYLOAD_TOO_LARGE	MAKE_SQLSTATE('Q', 'S', '0', '2', '2')
+#define QS_TOO_MANY_TOKENS		MAKE_SQLSTATE('Q', 'S', '0', '2', '3')
 
 /* states that forbid what was asked for */
 #define QS_LEASE_LOST			MAKE_SQLSTATE('Q', 'S', '0', '3', '0')
@@ -30,7 +32,8 @@
 #define QS_QUEUE_NOT_EMPTY		MAKE_SQLSTATE('Q', 'S', '0', '3', '2')
 #define QS_CANNOT_WAIT			MAKE_SQLSTATE('Q', 'S', '0', '3', '3')
 
-/* the tables are not as the extension needs them */
+/* tables, or the server, are not as the extension needs them */
 #define QS_TABLE_UNSUITABLE		MAKE_SQLSTATE('Q', 'S', '0', '4', '0')
+#define QS_NOT_PRELOADED		MAKE_SQLSTATE('Q', 'S', '0', '4', '1')
 
 #endif							/* QS_ERRORS_H */

@@ -22,9 +22,6 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-/* A lease token has as many bits as a double, so that JSON readers keep it. */
-#define TOKEN_BITS 53
-
 /*
  * Loads the job with this id, in whichever table it is, and sets the call's
  * clock anew, since that may have waited. NULL if there is none that the call
@@ -71,31 +68,6 @@ qs_jobs_queue(QsJobs *jobs, QsTable *table, QsQueue *queue)
 	if (!qs_queue_by_id(jobs->call,
 						DatumGetUUIDP(qs_get(table, QS_JOB_QUEUE_ID)), queue))
 		elog(ERROR, "a job has no queue");
-}
-
-/*
- * A new lease token. Random bits are fetched for many at once: a fetch is dear.
- */
-int64
-qs_job_token(void)
-{
-	static uint64 random[64];
-	static int	left = 0;
-	uint64		token;
-
-	do
-	{
-		if (left == 0)
-		{
-			if (!pg_strong_random(random, sizeof(random)))
-				ereport(ERROR,
-						(errcode(ERRCODE_INTERNAL_ERROR),
-						 errmsg("could not generate random values")));
-			left = lengthof(random);
-		}
-		token = random[--left] & ((UINT64CONST(1) << TOKEN_BITS) - 1);
-	} while (token == 0);
-	return (int64) token;
 }
 
 static void

@@ -39,7 +39,6 @@ extern QsTable *qs_jobs_find(QsJobs *jobs, const pg_uuid_t *id);
 extern QsTable *qs_jobs_find_unlocked(QsJobs *jobs, const pg_uuid_t *id);
 extern void qs_jobs_queue(QsJobs *jobs, QsTable *table, QsQueue *queue);
 
-extern int64 qs_job_token(void);
 extern bool qs_job_lease(QsTable *table, Datum worker, int64 token,
 						 TimestampTz until);
 extern bool qs_job_is_over(QsTable *table);

@@ -3,9 +3,8 @@
  *	  The verbs of the platform on limits: queue_limiter_set() for a service,
  *	  queue_tenant_limit_set() for a tenant's own share of one.
  *
- * Both write one row. What the bucket of the row held is settled at the old
- * rate first, so that a change of the rate does not reach into the past; a
- * larger capacity adds no tokens, and a new limit begins with a full bucket.
+ * Both write one row. A trigger settles what its bucket holds (limit_row.c); a
+ * new limit begins with a full one.
  */
 #include "postgres.h"
 
@@ -37,12 +36,7 @@ enum
 };
 
 #define UPDATE_LIMIT(table, condition) \
-	"UPDATE @" table " SET" \
-	" tokens_available = least(max_tokens, coalesce($2, max_tokens)," \
-	" tokens_available + refill_per_second" \
-	" * greatest(extract(epoch FROM $6 - last_refill_at), 0)::float8)," \
-	" last_refill_at = greatest($6, last_refill_at)," \
-	" max_tokens = coalesce($2, max_tokens)," \
+	"UPDATE @" table " SET max_tokens = coalesce($2, max_tokens)," \
 	" refill_per_second = coalesce($3, refill_per_second)," \
 	" max_concurrent = nullif(coalesce($4, max_concurrent), 0)," \
 	" max_hold = coalesce($5, max_hold) WHERE " condition

@@ -4,12 +4,16 @@
  */
 #include "postgres.h"
 
+#include "buckets.h"
 #include "catalog.h"
 #include "claim_only.h"
 #include "enqueue.h"
 #include "fault.h"
 #include "fmgr.h"
 #include "holders.h"
+#include "limit.h"
+#include "limit_clock.h"
+#include "permits.h"
 #include "queue.h"
 #include "range_cache.h"
 #include "slots.h"
@@ -26,12 +30,16 @@ _PG_init(void)
 {
 	qs_catalog_init();
 	qs_queue_init();
+	qs_limit_init();
 	qs_table_info_init();
 	qs_enqueue_init();
 	qs_cache_init();
 	qs_waiters_init();
 	qs_holders_init();
 	qs_slots_init();
+	qs_limit_clock_init();
+	qs_buckets_init();
+	qs_permits_init();
 	qs_claim_only_init();
 	qs_fault_init();
 	MarkGUCPrefixReserved("queue_service");

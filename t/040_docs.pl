@@ -269,11 +269,11 @@ foreach my $privilege (@privileges)
 		my $oid = $_->[0];
 		$_->[4] eq 'f' && grep { $_ eq $privilege } @{ $may{$oid} || [] }
 	} @functions;
-	my @listed = ($list // '') =~ /`(queue_\w+)`/g;
+	my %listed = map { $_ => 1 } ($list // '') =~ /`(queue_\w+)`/g;
 
-	push @listed, ($matrix =~ /^\| `$_` \| (.*?) \|/m)[0] =~ /`(queue_\w+)`/g
-	  foreach ($list // '') =~ /all of `(\w+)`/g;
-	is(join(' ', sort @listed), join(' ', sort map { $_->[1] } @granted), "$privilege: what it gives");
+	$listed{$_} = 1
+	  foreach map { ($matrix =~ /^\| `$_` \| (.*?) \|/m)[0] =~ /`(queue_\w+)`/g } ($list // '') =~ /all of `(\w+)`/g;
+	is(join(' ', sort keys %listed), join(' ', sort map { $_->[1] } @granted), "$privilege: what it gives");
 }
 
 # Rights on columns, as jobs: INSERT (a, b).
