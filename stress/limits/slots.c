@@ -30,7 +30,6 @@ typedef struct Interval
 {
 	double		from;
 	double		until;
-	double		busy_until;		/* the end was answered, or it expired */
 	bool		critical;
 } Interval;
 
@@ -55,6 +54,9 @@ static volatile double recovered = 0;
 static int	seen_all = 0;
 static int	seen_normal = 0;
 static int	looks = 0;
+static double seen_sum = 0;		/* of all looks, for the average */
+static double could_sum = 0;	/* as many as could have been */
+static volatile double begin = 0;
 
 static double
 now(void)
@@ -131,20 +133,18 @@ succeeds(Client *client, const char *sql)
 	return ok;
 }
 
+/* Keeps what must have been of the lease: until then, or until it expired. */
 static void
-keep(Client *client, double until, double busy_until)
+keep(Client *client, double until)
 {
-	Interval   *lease = &client->lease;
-
 	if (client->count == client->allocated)
 	{
 		client->allocated = client->allocated ? 2 * client->allocated : 1024;
 		client->history = realloc(client->history,
 								  client->allocated * sizeof(Interval));
 	}
-	client->history[client->count] = *lease;
-	client->history[client->count].until = earlier(until, lease->until);
-	client->history[client->count++].busy_until = earlier(busy_until, lease->until);
+	client->history[client->count] = client->lease;
+	client->history[client->count++].until = earlier(until, client->lease.until);
 }
 
 #define CLAIMED "job_id, lease_token, critical, extract(epoch FROM leased_until)"
@@ -186,10 +186,8 @@ end(Client *client, const char *verb, const char *more)
 
 	snprintf(sql, sizeof(sql), "SELECT %s('%s', %s%s)", verb, client->id,
 			 client->token, more);
-	if (succeeds(client, sql))
-		keep(client, sent, now());
-	else
-		keep(client, sent, sent);
+	(void) succeeds(client, sql);
+	keep(client, sent);
 }
 
 static void
@@ -205,7 +203,7 @@ heartbeat(Client *client)
 	{
 		if (now() > client->lease.until)
 		{
-			keep(client, client->lease.until, client->lease.until);
+			keep(client, client->lease.until);
 			client->lease.from = now();
 		}
 		client->lease.until = atof(PQgetvalue(result, 0, 1));
@@ -235,7 +233,7 @@ turn(Client *client)
 	sent = now();
 	if (!succeeds(client, sql))
 	{
-		keep(client, client->lease.until, client->lease.until);
+		keep(client, client->lease.until);
 		return false;
 	}
 	next.conn = client->conn;
@@ -243,12 +241,12 @@ turn(Client *client)
 	sent = now();
 	if (!succeeds(client, commits ? "COMMIT" : "ROLLBACK"))
 	{
-		keep(client, sent, sent);
+		keep(client, sent);
 		return false;
 	}
 	if (!commits)
 		return true;
-	keep(client, sent, claimed ? now() : sent);
+	keep(client, sent);
 	if (!claimed)
 		return false;
 	memcpy(client->id, next.id, sizeof(client->id));
@@ -269,7 +267,7 @@ complete_and_claim(Client *client)
 			 "'q', ARRAY['%s']::uuid[], ARRAY[%s], worker => 'w') WHERE kind = 'claimed'",
 			 client->id, client->token);
 	result = run(client, sql);
-	keep(client, sent, result != NULL ? now() : sent);
+	keep(client, sent);
 	return take(client, result);
 }
 
@@ -332,7 +330,8 @@ run_monitor(void *arg)
 	{
 		PGresult   *result = run(client, "SELECT"
 								 " (SELECT count(*) FROM jobs WHERE status = 'processing' AND leased_until > clock_timestamp()),"
-								 " (SELECT count(*) FROM critical_jobs WHERE status = 'processing' AND leased_until > clock_timestamp())");
+								 " (SELECT count(*) FROM critical_jobs WHERE status = 'processing' AND leased_until > clock_timestamp()),"
+								 " EXISTS (SELECT FROM critical_jobs WHERE status = 'pending')");
 
 		if (result != NULL)
 		{
@@ -344,8 +343,15 @@ run_monitor(void *arg)
 			looks++;
 			if (broke && recovered == 0)
 				recovered = now();
+			if (begin > 0 &&
+				(crashed == 0 || (recovered > 0 && now() > recovered + 1)))
+			{
+				seen_sum += all;
+				could_sum += PQgetvalue(result, 0, 2)[0] == 't' ? SLOTS :
+					SLOTS - RESERVE + all - normal;
+			}
 		}
-		else
+		else if (crashed > 0)
 			broke = true;
 		PQclear(result);
 		usleep(5000);
@@ -370,7 +376,7 @@ random_backend(Client *client, const char *sql)
 	" ORDER BY random() LIMIT 1"
 
 static void
-disturb(Client *client, double begin, double seconds)
+disturb(Client *client, double seconds)
 {
 	while (now() < begin + seconds)
 	{
@@ -438,25 +444,6 @@ most_at_once(bool critical_too)
 	return most;
 }
 
-/* Of the leases, how many seconds lie in between. */
-static double
-busy_between(double from, double until)
-{
-	double		busy = 0;
-
-	for (int i = 0; i < CLIENTS; i++)
-		for (int n = 0; n < clients[i].count; n++)
-		{
-			Interval   *interval = &clients[i].history[n];
-			double		begin = interval->from > from ? interval->from : from;
-			double		finish = earlier(interval->busy_until, until);
-
-			if (finish > begin)
-				busy += finish - begin;
-		}
-	return busy;
-}
-
 static int
 report(const char *check, bool ok, double value)
 {
@@ -470,8 +457,6 @@ main(int argc, char **argv)
 	double		seconds = argc > 1 ? atof(argv[1]) : 60;
 	pthread_t	threads[CLIENTS + 1];
 	Client		control = {0};
-	double		begin;
-	double		finish;
 	double		average;
 	int			claims = 0;
 	int			failed = 0;
@@ -500,17 +485,14 @@ main(int argc, char **argv)
 	}
 	usleep(1000000);
 	begin = now();
-	disturb(&control, begin, seconds);
-	finish = now();
+	disturb(&control, seconds);
 	stopping = true;
 	for (int i = 0; i <= CLIENTS; i++)
 		pthread_join(threads[i], NULL);
 	for (int i = 0; i < CLIENTS; i++)
 		claims += clients[i].count;
 
-	average = recovered == 0 ? 0 :
-		(busy_between(begin, crashed) + busy_between(recovered + 1, finish)) /
-		(crashed - begin + finish - recovered - 1);
+	average = could_sum > 0 ? SLOTS * seen_sum / could_sum : 0;
 	printf("%d leases, %d looks, %.1f s without a server\n", claims, looks,
 		   recovered - crashed);
 	failed += report("there were leases", claims > 20 * seconds, claims);
