@@ -15,6 +15,8 @@
 #   make stress             clients against each other, crashes and disturbances,
 #                           for STRESS_SECONDS; see stress/README.md
 #   make stress-limits      clients against a limited queue, for STRESS_SECONDS
+#   make check-limits       what 16 clients are granted of a service, for
+#                           LIMITS_SECONDS (60)
 #   make quickstart, psql   see it work, play with it
 
 MODULE_big = queue_service
@@ -49,7 +51,7 @@ override with_llvm = no
 # These run scripts that find or install what they need, so they work where
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
-	check-assert check-mutants fuzz bench bench-flat bench-endurance \
+	check-assert check-limits check-mutants fuzz bench bench-flat bench-endurance \
 	bench-wakeup bench-peers stress stress-limits quickstart psql
 
 ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
@@ -75,6 +77,8 @@ check-regress check-isolation check-tap check-compilers:
 	@scripts/check $(@:check-%=%) $(TESTS)
 check-assert:
 	@scripts/check-assert all $(TESTS)
+check-limits:
+	@LIMITS_SECONDS=$${LIMITS_SECONDS:-60} scripts/check tap 063_limits
 check-mutants:
 	@mutants/run $(TESTS)
 fuzz:

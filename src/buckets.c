@@ -37,7 +37,7 @@ typedef struct Entry
 	uint64		incarnation;	/* another one when the bucket is replaced */
 	int64		returned;		/* units that were given back */
 	int32		next;			/* in the chain of its hash, or of free ones */
-	bool		drained;		/* empty as of its base, and kept in its row since */
+	bool		in_row;			/* so are later takes; it is only a bound */
 	bool		referenced;		/* since the hand of the eviction came by */
 } Entry;
 
@@ -222,6 +222,41 @@ begin_bucket(QsBucket *bucket, const QsLiveBucket *live, TimestampTz empty_since
 }
 
 /*
+ * The bucket of an entry by another definition, or back from its row, as of a
+ * time that is not before its base. Returns its position.
+ */
+static int64
+carry_over(Entry *entry, const QsLiveBucket *live, TimestampTz now,
+		   QsBucket *bucket)
+{
+	int64		position = (int64) pg_atomic_read_u64(&entry->position);
+
+	qs_bucket_init(bucket, live->capacity, live->rate, now);
+	position = qs_bucket_carried(&entry->bucket, position, bucket);
+	if (entry->in_row)
+	{
+		QsBucket	row;
+		int64		in_row = begin_bucket(&row, live, entry->bucket.base, now);
+
+		position = Max(position, qs_bucket_carried(&row, in_row, bucket));
+	}
+	return position;
+}
+
+/* Makes an entry what the caller says that it is. */
+static void
+replace(Partition *partition, Entry *entry, const QsLiveBucket *live,
+		const QsBucket *bucket, int64 position)
+{
+	entry->live = *live;
+	entry->bucket = *bucket;
+	pg_atomic_write_u64(&entry->position, (uint64) position);
+	entry->incarnation = ++partition->incarnations;
+	entry->returned = 0;
+	entry->in_row = false;
+}
+
+/*
  * The entry of the bucket, made or changed to what the caller says that it is;
  * unless the caller is late.
  */
@@ -249,23 +284,11 @@ get_entry(Partition *partition, const QsLiveBucket *live, uint32 hash,
 		position = begin_bucket(&bucket, live, partition->empty_since, now);
 	}
 	else if (now < entry->bucket.base ||
-			 (is_current(entry, live) && !entry->drained))
+			 (is_current(entry, live) && !entry->in_row))
 		return entry;
-	else if (entry->drained)
-		position = begin_bucket(&bucket, live, entry->bucket.base, now);
 	else
-	{
-		qs_bucket_init(&bucket, live->capacity, live->rate, now);
-		position = qs_bucket_carried(&entry->bucket,
-									 (int64) pg_atomic_read_u64(&entry->position),
-									 &bucket);
-	}
-	entry->live = *live;
-	entry->bucket = bucket;
-	pg_atomic_write_u64(&entry->position, (uint64) position);
-	entry->incarnation = ++partition->incarnations;
-	entry->returned = 0;
-	entry->drained = false;
+		position = carry_over(entry, live, now, &bucket);
+	replace(partition, entry, live, &bucket, position);
 	return entry;
 }
 
@@ -316,7 +339,7 @@ qs_buckets_take(const QsLiveBucket *live, TimestampTz now, int32 least,
 
 	LWLockAcquire(partition->lock, LW_SHARED);
 	entry = find(partition, live, hash);
-	if (entry == NULL || !is_current(entry, live) || entry->drained)
+	if (entry == NULL || !is_current(entry, live) || entry->in_row)
 	{
 		LWLockRelease(partition->lock);
 		LWLockAcquire(partition->lock, LW_EXCLUSIVE);
@@ -372,62 +395,56 @@ qs_buckets_look(const QsLiveBucket *live, TimestampTz now, int32 wanted,
 
 	LWLockAcquire(partition->lock, LW_SHARED);
 	entry = find(partition, live, hash);
-	if (entry == NULL || entry->drained)
-		position = begin_bucket(&bucket, live,
-								entry ? entry->bucket.base : partition->empty_since,
-								now);
-	else
+	if (entry == NULL)
+		position = begin_bucket(&bucket, live, partition->empty_since, now);
+	else if (is_current(entry, live) && !entry->in_row)
 	{
 		bucket = entry->bucket;
 		position = (int64) pg_atomic_read_u64(&entry->position);
-		if (!is_current(entry, live))
-		{
-			qs_bucket_init(&bucket, live->capacity, live->rate, now);
-			position = qs_bucket_carried(&entry->bucket, position, &bucket);
-		}
 	}
+	else
+		position = carry_over(entry, live, Max(now, entry->bucket.base), &bucket);
 	LWLockRelease(partition->lock);
 	*tokens = qs_bucket_tokens(&bucket, position, now);
 	*wait = qs_bucket_wait(&bucket, position, now, wanted);
 }
 
 /*
- * Empties a bucket that is kept in its row from now on, and says what it had;
- * false if it was empty already, or never used. The entry stays: who has not
- * yet heard of it finds no tokens.
+ * For a bucket that is kept in its row: how many tokens it can have at most,
+ * by what was taken before it was; false if nothing is known of that.
  */
 bool
-qs_buckets_drain(const QsLiveBucket *live, double *tokens)
+qs_buckets_bound(const QsLiveBucket *live, TimestampTz now, double *tokens)
 {
 	uint32		hash = hash_key(&live->key);
 	Partition  *partition = &shared->partitions[hash % PARTITIONS];
 	Entry	   *entry;
-	bool		found;
 
 	LWLockAcquire(partition->lock, LW_SHARED);
 	entry = find(partition, live, hash);
-	found = entry != NULL && !entry->drained;
-	LWLockRelease(partition->lock);
-	if (!found)
-		return false;
-
-	LWLockAcquire(partition->lock, LW_EXCLUSIVE);
-	entry = find(partition, live, hash);
-	found = entry != NULL && !entry->drained;
-	if (found)
+	if (entry != NULL && !(entry->in_row && is_current(entry, live)))
 	{
-		TimestampTz now = Max(qs_limit_clock(), entry->bucket.base);
+		LWLockRelease(partition->lock);
+		LWLockAcquire(partition->lock, LW_EXCLUSIVE);
+		entry = find(partition, live, hash);
+		if (entry != NULL)
+		{
+			QsBucket	bucket;
+			TimestampTz at = Max(now, entry->bucket.base);
+			int64		position = (int64) pg_atomic_read_u64(&entry->position);
 
+			qs_bucket_init(&bucket, live->capacity, live->rate, at);
+			position = qs_bucket_carried(&entry->bucket, position, &bucket);
+			replace(partition, entry, live, &bucket, position);
+			entry->in_row = true;
+		}
+	}
+	if (entry != NULL)
 		*tokens = qs_bucket_tokens(&entry->bucket,
 								   (int64) pg_atomic_read_u64(&entry->position),
 								   now);
-		qs_bucket_init(&entry->bucket, entry->live.capacity, entry->live.rate, now);
-		pg_atomic_write_u64(&entry->position, (uint64) entry->bucket.capacity);
-		entry->incarnation = ++partition->incarnations;
-		entry->drained = true;
-	}
 	LWLockRelease(partition->lock);
-	return found;
+	return entry != NULL;
 }
 
 void

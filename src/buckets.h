@@ -56,7 +56,8 @@ extern void qs_buckets_return(const QsLiveBucket *live,
 							  const QsBucketTake *take, int32 tokens);
 extern void qs_buckets_look(const QsLiveBucket *live, TimestampTz now,
 							int32 wanted, double *tokens, int64 *wait);
-extern bool qs_buckets_drain(const QsLiveBucket *live, double *tokens);
+extern bool qs_buckets_bound(const QsLiveBucket *live, TimestampTz now,
+							 double *tokens);
 extern void qs_buckets_statistics(QsBucketStatistics *statistics);
 
 #endif							/* QS_BUCKETS_H */

@@ -118,6 +118,26 @@ qs_limit_row_read(QsCall *call, const QsLimit *limit, const pg_uuid_t *tenant,
 }
 
 /*
+ * Leaves in a bucket no more tokens than shared memory knows of, from before
+ * it was kept in its row.
+ */
+static void
+bound_row(const QsLiveBucket *live, QsLimitRow *row)
+{
+	TimestampTz now = Max(qs_limit_clock(), row->bucket.base);
+	double		tokens;
+	QsLimitRow	bound;
+
+	if (!qs_buckets_bound(live, now, &tokens))
+		return;
+	qs_bucket_init(&bound.bucket, live->capacity, live->rate, now);
+	bound.position = Max(qs_bucket_position(&bound.bucket, tokens),
+						 qs_bucket_carried(&row->bucket, row->position,
+										   &bound.bucket));
+	*row = bound;
+}
+
+/*
  * Locks the row of a limit, and reads it. False if it is not what the session
  * took it for.
  */
@@ -129,7 +149,6 @@ qs_limit_row_lock(QsCall *call, const QsLimit *limit, const pg_uuid_t *tenant,
 	bool		same;
 	double		capacity;
 	double		rate;
-	double		tokens;
 
 	same = fetch(limit->is_share ? &lock_share : &lock_service, call, false,
 				 tenant, name, row, &capacity, &rate);
@@ -138,18 +157,8 @@ qs_limit_row_lock(QsCall *call, const QsLimit *limit, const pg_uuid_t *tenant,
 		qs_serialization_failure();
 	same = same && capacity == bucket->capacity && rate == bucket->rate;
 
-	/* what is still left in shared memory, from before it became slow */
-	if (same && qs_buckets_exist() && qs_buckets_drain(bucket, &tokens))
-	{
-		QsLimitRow	drained;
-
-		qs_bucket_init(&drained.bucket, bucket->capacity, bucket->rate,
-					   Max(qs_limit_clock(), row->bucket.base));
-		drained.position = Max(qs_bucket_position(&drained.bucket, tokens),
-							   qs_bucket_carried(&row->bucket, row->position,
-												 &drained.bucket));
-		*row = drained;
-	}
+	if (same && qs_buckets_exist())
+		bound_row(bucket, row);
 	return same;
 }
 
@@ -192,30 +201,30 @@ static double
 tokens_now(Relation rel, HeapTuple row, TimestampTz *now)
 {
 	bool		share = strcmp(RelationGetRelationName(rel), "rate_limits") == 0;
-	double		capacity = get_double(rel, row, "max_tokens");
-	double		rate = get_double(rel, row, "refill_per_second");
 	bool		isnull;
+	Datum		tenant = get_column(rel, row, "tenant_id", &isnull);
+	Datum		name = get_column(rel, row, share ? "name" : "service_name", &isnull);
+	QsLiveBucket live = {0};
 	QsLimitRow	kept;
 
+	live.capacity = get_double(rel, row, "max_tokens");
+	live.rate = get_double(rel, row, "refill_per_second");
+	live.tokens = get_double(rel, row, "tokens_available");
+	live.tokens_at = DatumGetTimestampTz(get_column(rel, row, "last_refill_at", &isnull));
+	qs_limit_key(&live.key, share ? DatumGetUUIDP(tenant) : NULL,
+				 TextDatumGetCString(name));
 	*now = qs_limit_clock();
-	if (qs_buckets_exist() && !qs_limit_is_slow(capacity, rate))
+	if (qs_buckets_exist() && !qs_limit_is_slow(live.capacity, live.rate))
 	{
-		Datum		tenant = get_column(rel, row, "tenant_id", &isnull);
-		Datum		name = get_column(rel, row, share ? "name" : "service_name", &isnull);
-		QsLiveBucket live = {.capacity = capacity, .rate = rate};
 		double		tokens;
 		int64		wait;
 
-		qs_limit_key(&live.key, share ? DatumGetUUIDP(tenant) : NULL,
-					 TextDatumGetCString(name));
-		live.tokens = get_double(rel, row, "tokens_available");
-		live.tokens_at = DatumGetTimestampTz(get_column(rel, row, "last_refill_at", &isnull));
 		qs_buckets_look(&live, *now, 1, &tokens, &wait);
 		return tokens;
 	}
-	make_bucket(get_double(rel, row, "tokens_available"),
-				DatumGetTimestampTz(get_column(rel, row, "last_refill_at", &isnull)),
-				capacity, rate, &kept);
+	make_bucket(live.tokens, live.tokens_at, live.capacity, live.rate, &kept);
+	if (qs_buckets_exist())
+		bound_row(&live, &kept);
 	*now = Max(*now, kept.bucket.base);
 	return qs_bucket_tokens(&kept.bucket, kept.position, *now);
 }
