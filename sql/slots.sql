@@ -89,7 +89,11 @@ BEGIN;
 SAVEPOINT s;
 :claim;
 ROLLBACK TO s;
+SAVEPOINT s;
 :claim;
+RELEASE s;
+SAVEPOINT s;
+ROLLBACK TO s;
 COMMIT;
 :claim;
 :running;
@@ -151,6 +155,12 @@ SELECT outcome FROM held, queue_complete(id, token) WHERE job IN ('3', '4', 'c6'
 :claim;
 SELECT created FROM queue_enqueue_critical('q', '"c7"', '7');
 :claim;
+-- over a limit that was lowered, none is passed on
+SELECT count(queue_enqueue_critical('q', to_jsonb('c' || i), i::text)) FROM generate_series(8, 10) i;
+:claim;
+SELECT queue_set('q', max_concurrency => 2) IS NOT NULL AS set;
+SELECT kind, payload FROM held, queue_complete_and_claim('q', ARRAY[id], ARRAY[token]) WHERE job = 'c7';
+SELECT kind, payload FROM held, queue_complete_and_claim('q', ARRAY[id], ARRAY[token]) WHERE job = 'c8';
 SELECT queue_drop('q', true);
 
 -- the limit is set, raised, lowered and removed while jobs run
@@ -175,6 +185,27 @@ SELECT queue_set('q', max_concurrency => 0) IS NOT NULL AS set;
 SELECT queue_set('q', max_concurrency => 6) IS NOT NULL AS set;
 :claim;
 SELECT queue_set('q', max_concurrency => 7) IS NOT NULL AS set;
+:claim;
+:running;
+SELECT queue_drop('q', true);
+
+-- SQL is not refused a lease, but it counts; and what ends by SQL has ended
+SELECT created FROM queue_create('q', max_concurrency => 2);
+SELECT count(queue_enqueue('q', to_jsonb(i))) FROM generate_series(1, 5) i;
+TRUNCATE held;
+:claim_one;
+BEGIN;
+UPDATE jobs SET status = 'processing', lease_token = 1, leased_until = now() + interval '1 hour', attempts = 1 WHERE payload = '3' AND tenant_id = :tenant;
+:claim;
+ROLLBACK;
+:claim;
+UPDATE jobs SET status = 'pending', lease_token = NULL, leased_until = NULL WHERE payload = '1' AND tenant_id = :tenant;
+:claim;
+UPDATE jobs SET status = 'completed', lease_token = NULL, finished_at = now(), finish_reason = 'completed' WHERE payload = '2' AND tenant_id = :tenant;
+UPDATE jobs SET status = 'processing', lease_token = 1, leased_until = now() + interval '1 hour', attempts = 1 WHERE payload = '3' AND tenant_id = :tenant;
+:claim;
+INSERT INTO jobs (queue_id, payload, status, lease_token, leased_until, attempts) SELECT id, '6', 'processing', 2, now() + interval '1 hour', 1 FROM queues WHERE name = 'q' AND tenant_id = :tenant;
+SELECT outcome FROM held, queue_complete(id, token) WHERE job = '1' AND outcome = 'done';
 :claim;
 :running;
 SELECT queue_drop('q', true);

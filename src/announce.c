@@ -191,18 +191,19 @@ qs_queue_announce(PG_FUNCTION_ARGS)
 	row = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
 		trigger->tg_newtuple : trigger->tg_trigtuple;
 	desc = RelationGetDescr(trigger->tg_relation);
+	kind = strcmp(RelationGetRelationName(trigger->tg_relation), "jobs") == 0 ?
+		QS_JOBS : QS_CRITICAL_JOBS;
+	qs_slots_after_sql(kind, desc,
+					   TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+					   trigger->tg_trigtuple : NULL, row);
 	(void) heap_getattr(row, QS_JOB_FINISHED_AT, desc, &isnull);
 	if (!isnull || DatumGetBool(heap_getattr(row, QS_JOB_HELD, desc, &isnull)))
 		return PointerGetDatum(NULL);
-	kind = strcmp(RelationGetRelationName(trigger->tg_relation), "jobs") == 0 ?
-		QS_JOBS : QS_CRITICAL_JOBS;
 	announce(kind,
 			 heap_getattr(row, QS_JOB_QUEUE_ID, desc, &isnull),
 			 DatumGetInt16(heap_getattr(row, QS_JOB_PRIORITY, desc, &isnull)),
 			 DatumGetTimestampTz(heap_getattr(row, QS_JOB_RUN_AT, desc, &isnull)),
 			 heap_getattr(row, QS_JOB_ID, desc, &isnull),
 			 GetCurrentTransactionId());
-	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-		qs_slots_after_sql_update(kind, desc, trigger->tg_trigtuple, row);
 	return PointerGetDatum(NULL);
 }

@@ -10,7 +10,6 @@
 #include "claim.h"
 #include "errors.h"
 #include "failures.h"
-#include "fault.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "recent.h"
@@ -351,7 +350,6 @@ prolong(QsJobs *jobs, QsTable *table, int64 token, const Interval *extend)
 	lease.until = Max(lease.until, before);
 	if (!qs_slots_extend(&slots, &lease, before))
 		return false;
-	QS_FAULT_POINT("heartbeat");
 	qs_set(table, QS_JOB_LEASED_UNTIL, TimestampTzGetDatum(lease.until));
 	qs_update(table);
 	qs_recent_note(table);

@@ -11,10 +11,8 @@
  *	 claimed	queue_claim() has written all that it claimed
  *	 woken		queue_wait() was woken, and is about to look for work
  *	 fill		the group of a limited queue is there, its leases are not in it
- *	 walk		a lease or another row was read on the way
- *	 filled		its leases are in it, but it is not said to be filled
+ *	 walk		a row was read by who looks for leases
  *	 tell		a lease was written, and the group was not told yet
- *	 heartbeat	a slot was extended, the row was not
  *	 announce	a new entry is in the index, and is about to be announced
  */
 #ifndef QS_FAULT_H

@@ -302,7 +302,6 @@ fill_group(QsSlots *slots)
 		if (changes[i].kind == CHANGE_ENDED && !changes[i].passed &&
 			memcmp(&changes[i].queue, &slots->key.id, UUID_LEN) == 0)
 			fill_one(&changes[i].lease, &fill);
-	QS_FAULT_POINT("filled");
 	filling = false;
 	filled = qs_holders_fill_end(&slots->key, fill.complete);
 	slots->call->now = GetCurrentTimestamp();
@@ -629,27 +628,32 @@ note_change(ChangeKind kind, const pg_uuid_t *queue, const QsHolder *lease)
 		note_lease(kind, queue, lease);
 }
 
+/* A row was written: what it was before, if leased, and what it is now. */
+static void
+note_write(const pg_uuid_t *queue, const QsHolder *before, const QsHolder *after)
+{
+	bool		same = before && after && before->token == after->token;
+
+	if (after && !same && !has_slot(after))
+		note_change(CHANGE_BEGUN, queue, after);
+	if (before && !same)
+		note_change(CHANGE_ENDED, queue, before);
+	if (after)
+		tell(queue, after);
+}
+
 /* After an update of table.c. */
 void
 qs_slots_after_update(QsTable *table)
 {
-	const pg_uuid_t *queue;
 	QsHolder	before;
 	QsHolder	after;
-	bool		was;
-	bool		is;
 
 	if (!qs_holders_exist() || table->kind == QS_DEAD_LETTER_JOBS)
 		return;
-	queue = DatumGetUUIDP(qs_get(table, QS_JOB_QUEUE_ID));
-	was = old_lease(table, &before);
-	is = new_lease(table, &after);
-	if (is && (!was || before.token != after.token) && !has_slot(&after))
-		note_change(CHANGE_BEGUN, queue, &after);
-	if (was && (!is || before.token != after.token))
-		note_change(CHANGE_ENDED, queue, &before);
-	if (is)
-		tell(queue, &after);
+	note_write(DatumGetUUIDP(qs_get(table, QS_JOB_QUEUE_ID)),
+			   old_lease(table, &before) ? &before : NULL,
+			   new_lease(table, &after) ? &after : NULL);
 }
 
 /* After a delete of table.c. */
@@ -660,26 +664,34 @@ qs_slots_after_delete(QsTable *table)
 
 	if (qs_holders_exist() && table->kind != QS_DEAD_LETTER_JOBS &&
 		old_lease(table, &before))
-		note_change(CHANGE_ENDED,
-					DatumGetUUIDP(qs_get(table, QS_JOB_QUEUE_ID)), &before);
+		note_write(DatumGetUUIDP(qs_get(table, QS_JOB_QUEUE_ID)), &before, NULL);
 }
 
-/* After an update by SQL: the row may have moved, with the lease that it has. */
-void
-qs_slots_after_sql_update(QsTableKind kind, TupleDesc desc, HeapTuple old,
-						  HeapTuple new)
+/* Whether a row is leased. */
+static bool
+is_leased(QsTableKind kind, TupleDesc desc, HeapTuple row, QsHolder *lease)
 {
-	QsHolder	lease = {.critical = kind == QS_CRITICAL_JOBS};
-	int64		before;
-	bool		isnull[3];
+	bool		isnull[2];
 
-	if (!qs_holders_any_slots())
-		return;
-	before = DatumGetInt64(heap_getattr(old, QS_JOB_LEASE_TOKEN, desc, &isnull[0]));
-	lease.token = DatumGetInt64(heap_getattr(new, QS_JOB_LEASE_TOKEN, desc, &isnull[1]));
-	lease.until = DatumGetTimestampTz(heap_getattr(new, QS_JOB_LEASED_UNTIL, desc,
-												   &isnull[2]));
-	if (!isnull[0] && !isnull[1] && !isnull[2] && before == lease.token)
-		tell(DatumGetUUIDP(heap_getattr(new, QS_JOB_QUEUE_ID, desc, &isnull[0])),
-			 &lease);
+	lease->critical = kind == QS_CRITICAL_JOBS;
+	if (!qs_text_is(heap_getattr(row, QS_JOB_STATUS, desc, &isnull[0]), "processing"))
+		return false;
+	lease->token = DatumGetInt64(heap_getattr(row, QS_JOB_LEASE_TOKEN, desc,
+											  &isnull[0]));
+	lease->until = DatumGetTimestampTz(heap_getattr(row, QS_JOB_LEASED_UNTIL, desc,
+													&isnull[1]));
+	return !isnull[0] && !isnull[1];
+}
+
+/* After SQL inserted a row (old is NULL), or updated it. */
+void
+qs_slots_after_sql(QsTableKind kind, TupleDesc desc, HeapTuple old, HeapTuple new)
+{
+	QsHolder	before;
+	QsHolder	after;
+	bool		isnull;
+
+	note_write(DatumGetUUIDP(heap_getattr(new, QS_JOB_QUEUE_ID, desc, &isnull)),
+			   old && is_leased(kind, desc, old, &before) ? &before : NULL,
+			   is_leased(kind, desc, new, &after) ? &after : NULL);
 }

@@ -18,9 +18,9 @@
  *				takes a slot until one session has found the leases that there
  *				are (leases.h) and the group has them all. One session fills at
  *				a time: it holds the queue's lock.
- *	 told:		Whoever writes a row that is leased then, by whatever of our
- *				functions, afterwards tells the group if there is one by now,
- *				whether he knows of a limit or not. So a lease is in the group
+ *	 told:		Whoever writes a row that is leased then, by our functions or
+ *				SQL, afterwards tells the group if there is one by now, whether
+ *				he knows of a limit or not. So a lease is in the group
  *				if it was written after the group appeared, and is found by the
  *				walk if it was written before.
  *	 counted:	If shared memory is not there or has no room, the claim holds
@@ -66,7 +66,7 @@ extern bool qs_slots_look(QsCall *call, const QsQueue *queue, bool critical,
 
 extern void qs_slots_after_update(QsTable *table);
 extern void qs_slots_after_delete(QsTable *table);
-extern void qs_slots_after_sql_update(QsTableKind kind, TupleDesc desc,
-									  HeapTuple old, HeapTuple new);
+extern void qs_slots_after_sql(QsTableKind kind, TupleDesc desc, HeapTuple old,
+							   HeapTuple new);
 
 #endif							/* QS_SLOTS_H */
