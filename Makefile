@@ -10,7 +10,8 @@
 #   make fuzz               key ranges, then token buckets, each for FUZZ_SECONDS
 #   make bench              measure it; bench-flat and bench-endurance show how
 #                           flat it stays, bench-wakeup how soon a worker has a
-#                           job, bench-limited what a limit costs,
+#                           job, bench-limited what a limit costs a queue,
+#                           bench-limits what it costs to ask one,
 #                           bench-peers how other queues do; see
 #                           bench/RESULTS.md
 #   make stress             clients against each other, crashes and disturbances,
@@ -53,7 +54,8 @@ override with_llvm = no
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
 	check-assert check-limits check-mutants fuzz bench bench-flat bench-endurance \
-	bench-wakeup bench-limited bench-peers stress stress-limits quickstart psql
+	bench-wakeup bench-limited bench-limits bench-peers stress stress-limits \
+	quickstart psql
 
 ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
 
@@ -86,7 +88,7 @@ fuzz:
 	@fuzz/run
 bench:
 	@bench/run slices
-bench-flat bench-endurance bench-wakeup bench-limited bench-peers:
+bench-flat bench-endurance bench-wakeup bench-limited bench-limits bench-peers:
 	@bench/run $(@:bench-%=%)
 stress:
 	@stress/run

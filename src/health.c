@@ -6,6 +6,7 @@
 
 #include "access/table.h"
 #include "announce.h"
+#include "buckets.h"
 #include "catalog.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
@@ -94,6 +95,7 @@ qs_queue_health(PG_FUNCTION_ARGS)
 	else
 	{
 		QsCacheStatistics s;
+		QsBucketStatistics b;
 
 		qs_cache_statistics(&s);
 		put(fcinfo, "shared memory", true, "the library is preloaded");
@@ -103,6 +105,12 @@ qs_queue_health(PG_FUNCTION_ARGS)
 					 UINT64_FORMAT " queues evicted%s",
 					 s.queues, s.queues_max, s.ranges, s.ranges_max, s.evicted,
 					 s.evicted == 0 ? "" : ": raise queue_service.cache_size"));
+		qs_buckets_statistics(&b);
+		put(fcinfo, "buckets", b.evicted == 0,
+			psprintf(UINT64_FORMAT " of " UINT64_FORMAT " token buckets in "
+					 UINT64_FORMAT " kB, " UINT64_FORMAT " evicted%s",
+					 b.buckets, b.buckets_max, b.bytes / 1024, b.evicted,
+					 b.evicted == 0 ? "" : ": raise queue_service.max_buckets"));
 	}
 	put_trigger(fcinfo, cat->table[QS_JOBS]);
 	put_trigger(fcinfo, cat->table[QS_CRITICAL_JOBS]);

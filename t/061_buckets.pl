@@ -184,6 +184,9 @@ is_refused('slowly', 49, 'a bucket that was evicted did not fill up');
 is(query("SELECT count(*) FROM generate_series(1, 4000) i, queue_rate_acquire('many ' || i, 40) WHERE granted"),
 	'0', 'buckets that were evicted begin empty');
 
+like(query("SELECT detail FROM queue_health WHERE item = 'buckets' AND NOT ok"), qr/ [1-9]\d* evicted: raise/,
+	'and queue_health says so');
+
 # A start: empty, whatever the row says.
 $_->quit for ($main, $other);
 $node->safe_psql('postgres', "UPDATE rate_limiters SET tokens_available = 50, last_refill_at = now() WHERE service_name = 'slowly'");
