@@ -1,4 +1,5 @@
-# Draws claim latency over dead rows, both logarithmic, as SVG.
+# Pictures, as SVG: what they have in common, and claim latency over dead rows,
+# both logarithmic.
 package Plot;
 
 use strict;
@@ -7,7 +8,32 @@ use Exporter qw(import);
 use List::Util qw(max min);
 use Bench;
 
-our @EXPORT = qw(plot);
+our @EXPORT = qw(plot svg_begin);
+
+# The head of a picture, with the colours that all have in common.
+sub svg_begin
+{
+	my ($title, $description, $width, $height, $styles) = @_;
+	return <<"END";
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 $width $height" width="$width" height="$height" role="img" aria-labelledby="title desc">
+  <title id="title">$title</title>
+  <desc id="desc">$description</desc>
+  <style>
+    text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328; }
+    .mid { text-anchor: middle; }
+    .end { text-anchor: end; }
+    .grid { stroke: #d1d9e0; }
+$styles    .side0 { stroke: #0969da; }
+    .side1 { stroke: #bc4c00; }
+    \@media (prefers-color-scheme: dark) {
+      text { fill: #e6edf3; }
+      .grid { stroke: #3d444d; }
+      .side0 { stroke: #4493f8; }
+      .side1 { stroke: #db6d28; }
+    }
+  </style>
+END
+}
 
 my ($left, $right, $top, $bottom) = (70, 690, 24, 380);
 
@@ -44,29 +70,12 @@ sub plot
 	my $high = 10 * $low;
 	$high *= 10 while $high < max(map { $_->{p99} } @all);
 	my $description = description($points, @sides);
-	my ($width, $height) = ($right + 150, $bottom + 60);
 
 	open(my $svg, '>', $file) or die "$file: $!\n";
-	print $svg <<"END";
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 $width $height" width="$width" height="$height" role="img" aria-labelledby="title desc">
-  <title id="title">Claim latency over dead rows, horizon held</title>
-  <desc id="desc">$description</desc>
-  <style>
-    text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328; }
-    .mid { text-anchor: middle; }
-    .end { text-anchor: end; }
-    .grid { stroke: #d1d9e0; }
+	print $svg svg_begin('Claim latency over dead rows, horizon held', $description,
+		$right + 150, $bottom + 60, <<'END');
     .p50, .p99 { fill: none; stroke-width: 2.5; stroke-linejoin: round; }
     .p99 { stroke-width: 1.5; stroke-dasharray: 5 4; }
-    .side0 { stroke: #0969da; }
-    .side1 { stroke: #bc4c00; }
-    \@media (prefers-color-scheme: dark) {
-      text { fill: #e6edf3; }
-      .grid { stroke: #3d444d; }
-      .side0 { stroke: #4493f8; }
-      .side1 { stroke: #db6d28; }
-    }
-  </style>
 END
 	for (my $ms = $low; $ms <= $high * 1.01; $ms *= 10)
 	{

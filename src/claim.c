@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "claim.h"
 #include "claim_only.h"
+#include "claim_tokens.h"
 #include "fault.h"
 #include "miscadmin.h"
 #include "ready_direct.h"
@@ -105,8 +106,9 @@ begin_lease(QsSlots *slots, bool may_wait, QsHolder *lease)
 /* Claims up to max_jobs jobs of a queue from one table; returns how many. */
 static int
 claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue,
-		   QsSlots *slots, int max_jobs, const QsClaimRequest *request,
-		   FunctionCallInfo fcinfo, const char *result_kind)
+		   QsSlots *slots, QsTokens *tokens, int max_jobs,
+		   const QsClaimRequest *request, FunctionCallInfo fcinfo,
+		   const char *result_kind)
 {
 	QsTable    *table;
 	QsHolder	lease = {
@@ -138,8 +140,11 @@ claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue,
 				continue;
 			}
 		}
+		if (!qs_tokens_any(tokens))
+			break;
 		if (!qs_job_lease(table, request->worker, lease.token, lease.until))
 			continue;
+		qs_tokens_use(tokens);
 		put_job(table, queue, fcinfo, result_kind);
 		has_slot = ++claimed < max_jobs && begin_lease(slots, false, &lease);
 	}
@@ -155,16 +160,20 @@ claim_queue(QsJobs *jobs, const QsQueue *queue, int max_jobs,
 			const char *result_kind)
 {
 	QsSlots		slots;
+	QsTokens	tokens;
+	TimestampTz next_due = DT_NOEND;
 	int			claimed;
 
-	if (queue->paused)
+	if (queue->paused || !qs_tokens_look(jobs->call, queue, &next_due))
 		return 0;
 	qs_slots_begin(&slots, jobs->call, queue);
-	claimed = claim_from(jobs, QS_CRITICAL_JOBS, queue, &slots, max_jobs,
-						 request, fcinfo, result_kind);
-	if (claimed < max_jobs)
-		claimed += claim_from(jobs, QS_JOBS, queue, &slots, max_jobs - claimed,
-							  request, fcinfo, result_kind);
+	qs_tokens_begin(&tokens, jobs->call, queue, max_jobs);
+	claimed = claim_from(jobs, QS_CRITICAL_JOBS, queue, &slots, &tokens,
+						 max_jobs, request, fcinfo, result_kind);
+	if (claimed < max_jobs && !qs_tokens_spent(&tokens))
+		claimed += claim_from(jobs, QS_JOBS, queue, &slots, &tokens,
+							  max_jobs - claimed, request, fcinfo, result_kind);
+	qs_tokens_end(&tokens);
 	return claimed;
 }
 

@@ -336,26 +336,50 @@ qs_limiter_abort(const QsGrant *grant)
 }
 
 /*
- * How long until so many tokens are there, in microseconds: at a look into
- * shared memory, without a lock on a row.
+ * What a limit has at *now, and how long until it has so many tokens, in
+ * microseconds; without a lock. *now is moved to when its row was written, if it
+ * is before. False if the row is gone.
+ */
+bool
+qs_limiter_look(QsCall *call, const QsLimit *limit, const pg_uuid_t *tenant,
+				const char *name, int32 tokens, TimestampTz *now,
+				double *left, int64 *wait)
+{
+	QsLimitRow	row;
+
+	if (!limit->in_row)
+	{
+		qs_buckets_look(&limit->bucket, *now, tokens, left, wait);
+		return true;
+	}
+	if (!qs_limit_row_read(call, limit, tenant, name, &row))
+		return false;
+	*now = Max(*now, row.bucket.base);
+	*left = qs_bucket_tokens(&row.bucket, row.position, *now);
+	*wait = qs_bucket_wait(&row.bucket, row.position, *now, tokens);
+	return true;
+}
+
+/*
+ * How long until so many tokens are there, in microseconds, in a call that is in
+ * the tables.
  */
 int64
 qs_limiter_wait(QsCall *call, const pg_uuid_t *tenant, const char *name,
 				int32 tokens)
 {
-	const QsLimits *limits = qs_limits_find(call, tenant, name);
-	TimestampTz now = qs_limit_clock();
+	QsLimits	limits = *qs_limits_find(call, tenant, name);
 	int64		longest = 0;
 
-	for (int i = 0; i < limits->count; i++)
+	for (int i = 0; i < limits.count; i++)
 	{
+		TimestampTz now = qs_limit_clock();
 		double		left;
 		int64		wait;
 
-		if (limits->limit[i].in_row)
-			continue;
-		qs_buckets_look(&limits->limit[i].bucket, now, tokens, &left, &wait);
-		longest = Max(longest, wait);
+		if (qs_limiter_look(call, &limits.limit[i], tenant, name, tokens, &now,
+							&left, &wait))
+			longest = Max(longest, wait);
 	}
 	return longest;
 }

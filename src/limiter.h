@@ -43,6 +43,10 @@ extern void qs_limiter_take(QsCall *call, const QsRequest *request,
 extern void qs_limiter_give_back(QsCall *call, const QsRequest *request,
 								 QsGrant *grant, int32 tokens);
 extern void qs_limiter_abort(const QsGrant *grant);
+extern bool qs_limiter_look(QsCall *call, const QsLimit *limit,
+							const pg_uuid_t *tenant, const char *name,
+							int32 tokens, TimestampTz *now, double *left,
+							int64 *wait);
 extern int64 qs_limiter_wait(QsCall *call, const pg_uuid_t *tenant,
 							 const char *name, int32 tokens);
 extern bool qs_limiter_release(QsCall *call, const pg_uuid_t *tenant,

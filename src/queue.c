@@ -64,6 +64,7 @@ enum Column
 	COLUMN_MAX_PAYLOAD,
 	COLUMN_MAX_CONCURRENCY,
 	COLUMN_CRITICAL_RESERVE,
+	COLUMN_RATE_LIMITER,
 	COLUMN_DEFAULT_LEASE,
 	COLUMN_BACKOFF_BASE,
 	COLUMN_BACKOFF_MAX,
@@ -81,9 +82,10 @@ static const struct
 	{"paused", BOOLOID}, {"dead_letters", BOOLOID},
 	{"keep_completed", INTERVALOID}, {"max_attempts", INT4OID},
 	{"max_payload", INT4OID}, {"max_concurrency", INT4OID},
-	{"critical_reserve", INT4OID}, {"default_lease", INTERVALOID},
-	{"backoff_base", INTERVALOID}, {"backoff_max", INTERVALOID},
-	{"backoff_factor", FLOAT8OID}, {"backoff_jitter", FLOAT8OID}
+	{"critical_reserve", INT4OID}, {"rate_limiter", TEXTOID},
+	{"default_lease", INTERVALOID}, {"backoff_base", INTERVALOID},
+	{"backoff_max", INTERVALOID}, {"backoff_factor", FLOAT8OID},
+	{"backoff_jitter", FLOAT8OID}
 };
 
 static AttrNumber numbers[NCOLUMNS];
@@ -178,6 +180,7 @@ read_definition(Relation rel, HeapTuple row, QsQueue *queue)
 	bool		isnull;
 	Datum		max_payload;
 	Datum		max_concurrency;
+	Datum		rate_limiter;
 
 	memset(queue, 0, sizeof(*queue));
 	queue->id = *DatumGetUUIDP(get(rel, row, COLUMN_ID, &isnull));
@@ -194,6 +197,10 @@ read_definition(Relation rel, HeapTuple row, QsQueue *queue)
 	queue->max_concurrency = isnull ? 0 : DatumGetInt32(max_concurrency);
 	queue->critical_reserve =
 		DatumGetInt32(get(rel, row, COLUMN_CRITICAL_RESERVE, &isnull));
+	rate_limiter = get(rel, row, COLUMN_RATE_LIMITER, &isnull);
+	if (!isnull)
+		strlcpy(queue->rate_limiter, TextDatumGetCString(rate_limiter),
+				sizeof(queue->rate_limiter));
 	queue->default_lease =
 		*DatumGetIntervalP(get(rel, row, COLUMN_DEFAULT_LEASE, &isnull));
 	queue->backoff_base = get_microseconds(rel, row, COLUMN_BACKOFF_BASE);

@@ -20,6 +20,7 @@ typedef struct QsQueue
 	int			max_attempts;
 	int			max_concurrency;	/* 0: no limit */
 	int			critical_reserve;
+	char		rate_limiter[QS_NAME_BYTES + 1];	/* empty: none */
 	int			max_payload;	/* bytes; 0 means queue_service.max_payload */
 	Interval	default_lease;
 	int64		backoff_base;	/* microseconds */

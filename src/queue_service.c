@@ -7,6 +7,7 @@
 #include "buckets.h"
 #include "catalog.h"
 #include "claim_only.h"
+#include "claim_tokens.h"
 #include "enqueue.h"
 #include "fault.h"
 #include "fmgr.h"
@@ -40,6 +41,7 @@ _PG_init(void)
 	qs_limit_clock_init();
 	qs_buckets_init();
 	qs_permits_init();
+	qs_tokens_init();
 	qs_claim_only_init();
 	qs_fault_init();
 	MarkGUCPrefixReserved("queue_service");

@@ -7,7 +7,6 @@
 #include "args.h"
 #include "errors.h"
 #include "limit_clock.h"
-#include "limit_row.h"
 #include "limiter.h"
 #include "permits.h"
 #include "result.h"
@@ -98,18 +97,9 @@ put_limit(FunctionCallInfo fcinfo, QsCall *call, const char *name,
 	bool		nulls[8] = {false};
 	int			n = 0;
 
-	if (limit->in_row)
-	{
-		QsLimitRow	row;
-
-		if (!qs_limit_row_read(call, limit, caller_tenant(call), name, &row))
-			return;
-		now = Max(now, row.bucket.base);
-		tokens = qs_bucket_tokens(&row.bucket, row.position, now);
-		wait = qs_bucket_wait(&row.bucket, row.position, now, 1);
-	}
-	else
-		qs_buckets_look(&limit->bucket, now, 1, &tokens, &wait);
+	if (!qs_limiter_look(call, limit, caller_tenant(call), name, 1, &now, &tokens,
+						 &wait))
+		return;
 	if (limit->max_concurrent > 0 && qs_holders_exist())
 		permit_wait = qs_permit_wait(limit, now, &out);
 

@@ -14,6 +14,7 @@
 #include "access/xlog.h"
 #include "args.h"
 #include "catalog/pg_type.h"
+#include "claim_tokens.h"
 #include "errors.h"
 #include "fault.h"
 #include "miscadmin.h"
@@ -73,6 +74,8 @@ look_at_queue(QsCall *call, const QsQueue *queue, TimestampTz *next_due)
 {
 	bool		found = false;
 
+	if (!qs_tokens_look(call, queue, next_due))
+		return false;
 	for (QsTableKind kind = QS_JOBS; kind <= QS_CRITICAL_JOBS && !found; kind++)
 	{
 		TimestampTz idle_until = qs_direct_idle_until(call, kind, &queue->id);
