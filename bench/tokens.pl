@@ -16,7 +16,7 @@ use Session;
 
 my ($capacity, $rate) = (20, 5);
 my @phases = (
-	{ name => 'nobody asks', seconds => 6, asks => 0 },
+	{ name => 'nobody asks', seconds => 4, asks => 0 },
 	{ name => 'a burst, 20 calls/s', seconds => 6, asks => 20 },
 	{ name => 'nobody asks', seconds => 6, asks => 0 },
 	{ name => '4 calls/s', seconds => 8, asks => 4 },
@@ -58,7 +58,7 @@ foreach my $phase (@phases)
 			$next += 1 / $phase->{asks};
 			look();
 		}
-		sleep(0.01);
+		sleep(0.025);
 	}
 }
 
@@ -67,7 +67,7 @@ my $refused = @calls - $granted;
 my $file = $ENV{BENCH_PLOT} // '/dev/stdout';
 open(my $svg, '>', $file) or die "$file: $!\n";
 print $svg svg_begin("Tokens of a bucket over time: capacity $capacity, $rate a second",
-	"The bucket starts empty and fills to $capacity. Of the calls $granted were granted, $refused refused.",
+	"The bucket holds $capacity until a burst takes them all, and then as many calls are granted as it refills. In all $granted were granted, $refused refused.",
 	$right + 110, $bottom + 70, <<'END');
     .level { fill: none; stroke-width: 2; stroke-linejoin: round; }
     .call { stroke-width: 1.5; }
