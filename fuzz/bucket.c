@@ -2,35 +2,23 @@
  * bucket.c
  *	  Checks src/bucket.c against a model in exact numbers.
  *
- * The input is a program: each byte chooses an operation or an argument of it.
- * Built with -DQS_FUZZ it is a target of libFuzzer; else a program that runs
- * random inputs of fixed seeds, and then two long lives of a bucket.
+ * The input is a program (programs.h). Those of fixed seeds are followed by two
+ * long lives of a bucket.
  *
  * The model keeps the takes that were granted, less what was given back, and
  * where they would have moved an exact position. A bucket may be a unit
  * behind that, never before it.
  */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "bucket.h"
+#include "programs.h"
 
 #define KEPT 40					/* takes that the model remembers */
 #define SECOND INT64_C(1000000)
 #define YEAR (365 * 86400 * SECOND)
 #define START (25 * YEAR)
-
-#define CHECK(condition) \
-	do { \
-		if (!(condition)) \
-		{ \
-			fprintf(stderr, "%s:%d: step %d: not true: %s\n", \
-					__FILE__, __LINE__, step, #condition); \
-			abort(); \
-		} \
-	} while (0)
 
 /* A number of tokens, in parts of 2^-BITS of a millionth. */
 #define BITS 90
@@ -47,10 +35,6 @@ typedef struct Take
 	int64_t		behind;			/* position, less what others gave back */
 } Take;
 
-static int	step;
-static const uint8_t *input;
-static size_t input_left;
-
 static double capacity;
 static double rate;
 static QsBucket bucket;
@@ -62,15 +46,6 @@ static int	ntakes;
 static Exact before;			/* the exact position before the first of them */
 static int64_t latest;			/* the latest time of any of them */
 static bool exact;				/* not since something was given back */
-
-static int
-take_byte(int limit)
-{
-	if (input_left == 0)
-		return 0;
-	input_left--;
-	return *input++ % limit;
-}
 
 static Exact
 shifted(unsigned __int128 value, int bits)
@@ -426,11 +401,8 @@ check_tokens(void)
 }
 
 static void
-run(const uint8_t *data, size_t size)
+run_program(void)
 {
-	input = data;
-	input_left = size;
-	step = 0;
 	clock_now = START;
 	capacity = some_number(1);
 	rate = some_number(0);
@@ -466,18 +438,7 @@ run(const uint8_t *data, size_t size)
 	}
 }
 
-#ifdef QS_FUZZ
-
-extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int
-LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-	run(data, size);
-	return 0;
-}
-
-#else
+#ifndef QS_FUZZ
 
 /* A year of takes, each at the first moment possible: no drift. */
 static void
@@ -524,26 +485,9 @@ fast_century(void)
 int
 main(int argc, char **argv)
 {
-	int			seeds = argc > 1 ? atoi(argv[1]) : 200;
-
-	for (int seed = 1; seed <= seeds; seed++)
-	{
-		uint64_t	state = (uint64_t) seed * UINT64_C(0x9e3779b97f4a7c15);
-		uint8_t		data[1000];
-
-		for (size_t i = 0; i < sizeof(data); i++)
-		{
-			/* xorshift */
-			state ^= state << 13;
-			state ^= state >> 7;
-			state ^= state << 17;
-			data[i] = (uint8_t) (state >> 24);
-		}
-		run(data, sizeof(data));
-	}
+	run_seeds(argc, argv, 1000);
 	slow_year();
 	fast_century();
-	printf("%d programs\n", seeds);
 	return 0;
 }
 

@@ -2,21 +2,18 @@
  * key_range.c
  *	  Checks src/key_range.c against a model that knows no ranges.
  *
- * The input is a program: each byte chooses an operation or an argument of it.
- * After each operation all that key_range.[ch] promises is checked. Built with
- * -DQS_FUZZ it is a target of libFuzzer; else a program that runs random
- * inputs of fixed seeds.
+ * The input is a program (programs.h). After each operation all that
+ * key_range.[ch] promises is checked.
  *
  * The model: some keys, of which neighbours touch, or are far apart, or differ
  * in what carries over. Ranges begin and end only at such a key or right
  * behind one. So keys fall into cells, a key each and the gap behind each,
  * and each cell is covered as a whole or not at all.
  */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "key_range.h"
+#include "programs.h"
 
 #define KEYS 18
 #define CELLS (2 * KEYS)
@@ -24,23 +21,12 @@
 #define POOL 10					/* few, so that it runs out */
 #define XIDS 3
 
-#define CHECK(condition) \
-	do { \
-		if (!(condition)) \
-		{ \
-			fprintf(stderr, "%s:%d: step %d: not true: %s\n", \
-					__FILE__, __LINE__, step, #condition); \
-			abort(); \
-		} \
-	} while (0)
-
 typedef struct Cell
 {
 	bool		covered;
 	QsRange		by;				/* kind, until, xid */
 } Cell;
 
-static int	step;
 static QsRangeKey keys[KEYS];	/* ascending; the last is the greatest of all */
 static QsRangeKey bounds[CELLS + 1];	/* where cells begin */
 static bool is_empty[CELLS];	/* of gaps between keys that touch */
@@ -50,18 +36,6 @@ static QsRangePool pool;
 static int32_t sets[SETS];
 static bool running[XIDS + 1];
 static QsRangeClock range_clock;
-
-static const uint8_t *input;
-static size_t input_left;
-
-static int
-take(int limit)
-{
-	if (input_left == 0)
-		return 0;
-	input_left--;
-	return *input++ % limit;
-}
 
 static bool
 is_running(uint64_t xid)
@@ -257,16 +231,16 @@ add(int32_t *set)
 	Cell		before[CELLS];
 	Cell		after[CELLS];
 	QsRange		range;
-	int			from = take(CELLS - 2);
-	int			to = from + 1 + take(CELLS - 2 - from);
+	int			from = take_byte(CELLS - 2);
+	int			to = from + 1 + take_byte(CELLS - 2 - from);
 
 	memset(&range, 0, sizeof(range));
-	range.kind = take(3);
-	range.entries = 1 + take(100);
+	range.kind = take_byte(3);
+	range.entries = 1 + take_byte(100);
 	if (range.kind == QS_RANGE_TIMED)
-		range.until = range_clock.now + 1000000 * (1 + take(8));
+		range.until = range_clock.now + 1000000 * (1 + take_byte(8));
 	if (range.kind == QS_RANGE_GUARDED)
-		range.xid = 1 + take(XIDS);
+		range.xid = 1 + take_byte(XIDS);
 	range.lo = bounds[from];
 	range.hi = bounds[to];
 	if (qs_key_compare(&range.lo, &range.hi) >= 0)
@@ -300,8 +274,8 @@ cut(int32_t *set)
 {
 	Cell		before[CELLS];
 	Cell		after[CELLS];
-	int			key = 2 * take(KEYS);
-	uint64_t	own_xid = take(XIDS + 1);
+	int			key = 2 * take_byte(KEYS);
+	uint64_t	own_xid = take_byte(XIDS + 1);
 	bool		room = pool.free != QS_NO_RANGE;
 
 	read_set(*set, before);
@@ -322,11 +296,8 @@ cut(int32_t *set)
 }
 
 static void
-run(const uint8_t *data, size_t size)
+run_program(void)
 {
-	input = data;
-	input_left = size;
-	step = 0;
 	make_cells();
 	memset(running, true, sizeof(running));
 	range_clock.now = 1000000000;
@@ -337,8 +308,8 @@ run(const uint8_t *data, size_t size)
 
 	while (input_left > 0)
 	{
-		int			operation = take(16);
-		int32_t    *set = &sets[take(SETS)];
+		int			operation = take_byte(16);
+		int32_t    *set = &sets[take_byte(SETS)];
 
 		step++;
 		if (operation < 8)
@@ -346,14 +317,14 @@ run(const uint8_t *data, size_t size)
 		else if (operation < 12)
 			cut(set);
 		else if (operation < 14)
-			range_clock.now += 500000 * take(8);
+			range_clock.now += 500000 * take_byte(8);
 		else if (operation == 14)
 		{
-			uint64_t	xid = 1 + take(XIDS);
+			uint64_t	xid = 1 + take_byte(XIDS);
 
 			running[xid] = !running[xid];
 		}
-		else if (take(4) == 0)
+		else if (take_byte(4) == 0)
 		{
 			qs_ranges_clear(&pool, set);
 			CHECK(*set == QS_NO_RANGE);
@@ -369,40 +340,12 @@ run(const uint8_t *data, size_t size)
 	}
 }
 
-#ifdef QS_FUZZ
-
-extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int
-LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-	run(data, size);
-	return 0;
-}
-
-#else
+#ifndef QS_FUZZ
 
 int
 main(int argc, char **argv)
 {
-	int			seeds = argc > 1 ? atoi(argv[1]) : 200;
-
-	for (int seed = 1; seed <= seeds; seed++)
-	{
-		uint64_t	state = (uint64_t) seed * UINT64_C(0x9e3779b97f4a7c15);
-		uint8_t		data[4000];
-
-		for (size_t i = 0; i < sizeof(data); i++)
-		{
-			/* xorshift */
-			state ^= state << 13;
-			state ^= state >> 7;
-			state ^= state << 17;
-			data[i] = (uint8_t) (state >> 24);
-		}
-		run(data, sizeof(data));
-	}
-	printf("%d programs\n", seeds);
+	run_seeds(argc, argv, 4000);
 	return 0;
 }
 
