@@ -222,6 +222,16 @@ find_group(Partition *partition, const QsHoldersKey *key, uint32 hash)
 	return NULL;
 }
 
+/* The group of a key, or NULL, with its partition locked. */
+static Group *
+lock_group(const QsHoldersKey *key, Partition **partition)
+{
+	uint32		hash = hash_key(key);
+
+	*partition = lock_partition(hash);
+	return find_group(*partition, key, hash);
+}
+
 static Holder *
 find_holder(Group *group, int64 token)
 {
@@ -503,6 +513,19 @@ try_take(const QsHoldersKey *key, const QsHoldersLimit *limit,
 	return answer;
 }
 
+/* The same, after making room if need be. */
+static QsHoldersAnswer
+take_or_extend(const QsHoldersKey *key, const QsHoldersLimit *limit,
+			   const QsHolder *holder, bool extends, int64 now, int64 *free_at)
+{
+	QsHoldersAnswer answer = try_take(key, limit, holder, extends, now, free_at);
+
+	if (answer != QS_NO_ROOM)
+		return answer;
+	make_room(now);
+	return try_take(key, limit, holder, extends, now, free_at);
+}
+
 /*
  * Takes a place for a holder whose token no other one has. If all are held,
  * *free_at becomes when the first of them expires that would do.
@@ -511,14 +534,7 @@ QsHoldersAnswer
 qs_holders_take(const QsHoldersKey *key, const QsHoldersLimit *limit,
 				const QsHolder *holder, int64 now, int64 *free_at)
 {
-	QsHoldersAnswer answer = try_take(key, limit, holder, false, now, free_at);
-
-	if (answer == QS_NO_ROOM)
-	{
-		make_room(now);
-		answer = try_take(key, limit, holder, false, now, free_at);
-	}
-	return answer;
+	return take_or_extend(key, limit, holder, false, now, free_at);
 }
 
 /*
@@ -530,23 +546,16 @@ qs_holders_extend(const QsHoldersKey *key, const QsHoldersLimit *limit,
 				  const QsHolder *holder, int64 now)
 {
 	int64		free_at;
-	QsHoldersAnswer answer = try_take(key, limit, holder, true, now, &free_at);
 
-	if (answer == QS_NO_ROOM)
-	{
-		make_room(now);
-		answer = try_take(key, limit, holder, true, now, &free_at);
-	}
-	return answer;
+	return take_or_extend(key, limit, holder, true, now, &free_at);
 }
 
 /* Gives the place back; false if the token had none. */
 bool
 qs_holders_release(const QsHoldersKey *key, int64 token)
 {
-	uint32		hash = hash_key(key);
-	Partition  *partition = lock_partition(hash);
-	Group	   *group = find_group(partition, key, hash);
+	Partition  *partition;
+	Group	   *group = lock_group(key, &partition);
 	Holder	   *holder = group ? find_holder(group, token) : NULL;
 	bool		held = holder != NULL && !holder->released;
 
@@ -581,9 +590,8 @@ QsHoldersAnswer
 qs_holders_look(const QsHoldersKey *key, const QsHoldersLimit *limit,
 				bool critical, int64 now, QsHoldersState *state)
 {
-	uint32		hash = hash_key(key);
-	Partition  *partition = lock_partition(hash);
-	Group	   *group = find_group(partition, key, hash);
+	Partition  *partition;
+	Group	   *group = lock_group(key, &partition);
 	QsHoldersAnswer answer;
 
 	state->normal = state->critical = 0;
@@ -614,9 +622,8 @@ bool
 qs_holders_pass(const QsHoldersKey *key, const QsHoldersLimit *limit,
 				int64 from, const QsHolder *to, QsPassed *passed)
 {
-	uint32		hash = hash_key(key);
-	Partition  *partition = lock_partition(hash);
-	Group	   *group = find_group(partition, key, hash);
+	Partition  *partition;
+	Group	   *group = lock_group(key, &partition);
 	Holder	   *holder = group && group->filled ? find_holder(group, from) : NULL;
 	bool		done = false;
 
@@ -641,9 +648,8 @@ qs_holders_pass(const QsHoldersKey *key, const QsHoldersLimit *limit,
 static void
 end_pass(const QsHoldersKey *key, const QsPassed *passed, const QsHolder *owner)
 {
-	uint32		hash = hash_key(key);
-	Partition  *partition = lock_partition(hash);
-	Group	   *group = find_group(partition, key, hash);
+	Partition  *partition;
+	Group	   *group = lock_group(key, &partition);
 	Holder	   *holder = group ? find_holder(group, passed->to.token) : NULL;
 
 	if (holder != NULL && !holder->released)
@@ -689,9 +695,8 @@ enter(Group *group, const QsHolder *new)
 void
 qs_holders_add(const QsHoldersKey *key, const QsHolder *holder)
 {
-	uint32		hash = hash_key(key);
-	Partition  *partition = lock_partition(hash);
-	Group	   *group = find_group(partition, key, hash);
+	Partition  *partition;
+	Group	   *group = lock_group(key, &partition);
 
 	if (group != NULL && !enter(group, holder))
 	{
@@ -704,9 +709,8 @@ qs_holders_add(const QsHoldersKey *key, const QsHolder *holder)
 bool
 qs_holders_has(const QsHoldersKey *key, int64 token)
 {
-	uint32		hash = hash_key(key);
-	Partition  *partition = lock_partition(hash);
-	Group	   *group = find_group(partition, key, hash);
+	Partition  *partition;
+	Group	   *group = lock_group(key, &partition);
 	Holder	   *holder = group ? find_holder(group, token) : NULL;
 	bool		found = holder != NULL && !holder->released;
 
@@ -718,9 +722,8 @@ qs_holders_has(const QsHoldersKey *key, int64 token)
 void
 qs_holders_void(const QsHoldersKey *key)
 {
-	uint32		hash = hash_key(key);
-	Partition  *partition = lock_partition(hash);
-	Group	   *group = find_group(partition, key, hash);
+	Partition  *partition;
+	Group	   *group = lock_group(key, &partition);
 
 	if (group != NULL)
 		group->filled = false;
@@ -752,9 +755,8 @@ qs_holders_fill_begin(const QsHoldersKey *key, int64 now)
 bool
 qs_holders_fill_add(const QsHoldersKey *key, const QsHolder *holder)
 {
-	uint32		hash = hash_key(key);
-	Partition  *partition = lock_partition(hash);
-	Group	   *group = find_group(partition, key, hash);
+	Partition  *partition;
+	Group	   *group = lock_group(key, &partition);
 	bool		entered = enter(group, holder);
 
 	LWLockRelease(partition->lock);
@@ -765,9 +767,8 @@ qs_holders_fill_add(const QsHoldersKey *key, const QsHolder *holder)
 bool
 qs_holders_fill_end(const QsHoldersKey *key, bool complete)
 {
-	uint32		hash = hash_key(key);
-	Partition  *partition = lock_partition(hash);
-	Group	   *group = find_group(partition, key, hash);
+	Partition  *partition;
+	Group	   *group = lock_group(key, &partition);
 
 	group->filling = false;
 	forget_released(group);

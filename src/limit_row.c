@@ -180,20 +180,19 @@ qs_limit_row_write(QsCall *call, const QsLimit *limit, const pg_uuid_t *tenant,
 	SPI_finish();
 }
 
-static double
-get_double(Relation rel, HeapTuple row, const char *column)
-{
-	bool		isnull;
-
-	return DatumGetFloat8(heap_getattr(row, get_attnum(RelationGetRelid(rel), column),
-									   RelationGetDescr(rel), &isnull));
-}
-
 static Datum
 get_column(Relation rel, HeapTuple row, const char *column, bool *isnull)
 {
 	return heap_getattr(row, get_attnum(RelationGetRelid(rel), column),
 						RelationGetDescr(rel), isnull);
+}
+
+static double
+get_double(Relation rel, HeapTuple row, const char *column)
+{
+	bool		isnull;
+
+	return DatumGetFloat8(get_column(rel, row, column, &isnull));
 }
 
 /* What the bucket of a row holds now. */
