@@ -161,10 +161,9 @@ claim_queue(QsJobs *jobs, const QsQueue *queue, int max_jobs,
 {
 	QsSlots		slots;
 	QsTokens	tokens;
-	TimestampTz next_due = DT_NOEND;
 	int			claimed;
 
-	if (queue->paused || !qs_tokens_look(jobs->call, queue, &next_due))
+	if (queue->paused || qs_tokens_wait(jobs->call, queue) > 0)
 		return 0;
 	qs_slots_begin(&slots, jobs->call, queue);
 	qs_tokens_begin(&tokens, jobs->call, queue, max_jobs);

@@ -84,21 +84,12 @@ is_limited(const QsQueue *queue)
 	return queue->rate_limiter[0] != '\0';
 }
 
-/*
- * Whether there is a token. If not, *next_due becomes when there is one, unless
- * it is earlier already.
- */
-bool
-qs_tokens_look(QsCall *call, const QsQueue *queue, TimestampTz *next_due)
+/* How long until there is a token, in microseconds; takes none. */
+int64
+qs_tokens_wait(QsCall *call, const QsQueue *queue)
 {
-	int64		wait;
-
-	if (!is_limited(queue))
-		return true;
-	wait = qs_limiter_wait(call, &queue->tenant, queue->rate_limiter, 1);
-	if (wait > 0)
-		*next_due = Min(*next_due, call->now + wait);
-	return wait == 0;
+	return is_limited(queue) ?
+		qs_limiter_wait(call, &queue->tenant, queue->rate_limiter, 1) : 0;
 }
 
 /* Begins a claim of up to max_jobs jobs; queue is to last until its end. */

@@ -27,8 +27,7 @@ typedef struct QsTokens
 } QsTokens;
 
 extern void qs_tokens_init(void);
-extern bool qs_tokens_look(QsCall *call, const QsQueue *queue,
-						   TimestampTz *next_due);
+extern int64 qs_tokens_wait(QsCall *call, const QsQueue *queue);
 extern void qs_tokens_begin(QsTokens *tokens, QsCall *call,
 							const QsQueue *queue, int max_jobs);
 extern bool qs_tokens_any(QsTokens *tokens);

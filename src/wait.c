@@ -72,10 +72,14 @@ check_place(void)
 static bool
 look_at_queue(QsCall *call, const QsQueue *queue, TimestampTz *next_due)
 {
+	int64		token_wait = qs_tokens_wait(call, queue);
 	bool		found = false;
 
-	if (!qs_tokens_look(call, queue, next_due))
+	if (token_wait > 0)
+	{
+		*next_due = Min(*next_due, call->now + token_wait);
 		return false;
+	}
 	for (QsTableKind kind = QS_JOBS; kind <= QS_CRITICAL_JOBS && !found; kind++)
 	{
 		TimestampTz idle_until = qs_direct_idle_until(call, kind, &queue->id);
