@@ -273,6 +273,8 @@ get_entry(Partition *partition, const QsLiveBucket *live, uint32 hash,
 		int32	   *chain = chain_of(partition, hash);
 		int32		n;
 
+		/* who makes room for this bucket is another one */
+		position = begin_bucket(&bucket, live, partition->empty_since, now);
 		if (partition->free < 0)
 			evict_one(partition);
 		n = partition->free;
@@ -281,7 +283,6 @@ get_entry(Partition *partition, const QsLiveBucket *live, uint32 hash,
 		partition->used++;
 		entry->next = *chain;
 		*chain = n;
-		position = begin_bucket(&bucket, live, partition->empty_since, now);
 	}
 	else if (now < entry->bucket.base ||
 			 (is_current(entry, live) && !entry->in_row))

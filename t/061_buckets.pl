@@ -187,6 +187,14 @@ is(query("SELECT count(*) FROM generate_series(1, 4000) i, queue_rate_acquire('m
 like(query("SELECT detail FROM queue_health WHERE item = 'buckets' AND NOT ok"), qr/ [1-9]\d* evicted: raise/,
 	'and queue_health says so');
 
+# Many at once: each token is granted once.
+query("CREATE TABLE granted AS SELECT clock_timestamp() AS began, 0 AS tokens;
+	SELECT queue_limiter_set('race', 1000, 20)");
+$node->pgbench('--no-vacuum --client=8 --transactions=300', 0, [qr/processed: 2400/], [qr/^/], 'eight clients',
+	{ '061_race' => "INSERT INTO granted (tokens) SELECT 1 FROM queue_rate_acquire('race') WHERE granted" });
+is(query("SELECT sum(tokens) BETWEEN 1000 AND 1000 + 20 * extract(epoch FROM clock_timestamp() - min(began)) FROM granted"),
+	't', 'are granted what there was, and all of it');
+
 # A start: empty, whatever the row says.
 $_->quit for ($main, $other);
 $node->safe_psql('postgres', "UPDATE rate_limiters SET tokens_available = 50, last_refill_at = now() WHERE service_name = 'slowly'");
