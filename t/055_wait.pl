@@ -31,9 +31,7 @@ SET app.current_tenant = '$tenant';
 SELECT queue_create('q');
 END
 
-# Who is woken stops there, see src/fault.h.
 my $controller = $node->background_psql('postgres');
-$controller->query_safe('SELECT pg_advisory_lock(42)');
 my $script = $node->basedir . '/wait.sql';
 append_to_file($script, "CALL queue_wait('q', '1 hour');\n");
 my $output = '';
@@ -50,6 +48,9 @@ my $waiting = q(FROM pg_stat_activity WHERE query LIKE 'CALL queue_wait%');
 $node->poll_query_until('postgres',
 	"SELECT count(*) = $waiters $waiting AND wait_event_type = 'Extension'")
   or die 'not all wait';
+# Who is woken stops there, see src/fault.h. Not before all wait: the latch of a
+# session may be set from its start.
+$controller->query_safe('SELECT pg_advisory_lock(42)');
 
 # Each looks for work once in a second, with a snapshot.
 my $holding;
