@@ -1336,6 +1336,28 @@ AS 'MODULE_PATHNAME', 'qs_queue_all_tenants';
 COMMENT ON FUNCTION @extschema@._queue_all_tenants() IS
 'A marker: whoever may execute it serves all tenants while app.current_tenant is unset.';
 
+CREATE FUNCTION @extschema@.queue_maintain(
+	now timestamptz DEFAULT NULL,
+	OUT task text,
+	OUT done bigint,
+	OUT took interval,
+	OUT error text)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+AS 'MODULE_PATHNAME', 'queue_maintain';
+COMMENT ON FUNCTION @extschema@.queue_maintain(timestamptz) IS
+'Platform: runs every task of maintenance until it has nothing left to do, as the background worker does. No row if another session is at it. now is the clock, for tests.';
+
+CREATE FUNCTION @extschema@._queue_task(
+	task text,
+	now timestamptz DEFAULT NULL,
+	OUT done bigint,
+	OUT more boolean)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'qs_queue_task';
+COMMENT ON FUNCTION @extschema@._queue_task(text, timestamptz) IS
+'Platform: one run of one task of maintenance; more means that it stopped at its bound. NULL if another session is at it.';
+
 -- What each privilege of queue_grant() is made of, as statements to run.
 CREATE FUNCTION @extschema@._queue_privilege_statements(role name, privilege text, all_tenants boolean, revoke boolean)
 RETURNS SETOF text

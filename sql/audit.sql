@@ -56,10 +56,10 @@ SELECT l.label, name
 FROM (VALUES
 	('c volatile unsafe', ARRAY['queue_cancel', 'queue_claim', 'queue_complete', 'queue_complete_and_claim',
 		'queue_complete_many', 'queue_create', 'queue_drop', 'queue_enqueue', 'queue_enqueue_critical',
-		'queue_enqueue_many', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many', 'queue_job', 'queue_limiter_set', 'queue_pause',
+		'queue_enqueue_many', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many', 'queue_job', 'queue_limiter_set', 'queue_maintain', 'queue_pause',
 		'queue_peek', 'queue_purge', 'queue_rate_acquire', 'queue_rate_peek', 'queue_rate_release', 'queue_redrive', 'queue_release', 'queue_resume', 'queue_retry', 'queue_set',
 		'queue_snooze', 'queue_tenant_limit_set', 'queue_tenant_purge', 'queue_wait', '_queue_announce', '_queue_changed', '_queue_creates_tenants', '_queue_guard',
-		'_queue_limit_settle']),
+		'_queue_limit_settle', '_queue_task']),
 	('c volatile safe', ARRAY['_queue_all_tenants', '_queue_cache', '_queue_health']),
 	('c volatile safe strict', ARRAY['queue_new_id']),
 	('c stable safe strict leakproof', ARRAY['queue_tenant']),

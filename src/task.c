@@ -1,0 +1,225 @@
+/*
+ * task.c
+ *	  The table of tasks, and their runner: see task.h.
+ *
+ * Invariants:
+ *	 No two tasks run at the same time in a database: each run holds a lock
+ *	 until its transaction ends. Who finds it taken does nothing.
+ *	 What fails in one task does not keep another from running.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "args.h"
+#include "errors.h"
+#include "miscadmin.h"
+#include "result.h"
+#include "storage/lock.h"
+#include "task.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+/* How often queue_maintain() runs a task that says that there is more to do. */
+#define MAX_ROUNDS 100
+
+PG_FUNCTION_INFO_V1(queue_maintain);
+PG_FUNCTION_INFO_V1(qs_queue_task);
+
+const QsTask *const qs_tasks[] = {
+	&qs_task_keys
+};
+const int	qs_ntasks = lengthof(qs_tasks);
+
+/* the clock of a run, if it is not the time */
+typedef struct Clock
+{
+	bool		given;
+	TimestampTz now;
+} Clock;
+
+static Clock
+arg_clock(FunctionCallInfo fcinfo, int n)
+{
+	Clock		clock = {.given = !PG_ARGISNULL(n)};
+
+	if (clock.given)
+		clock.now = qs_arg_time(fcinfo, n, "now", GetCurrentTimestamp());
+	return clock;
+}
+
+/* Begins a call of the platform, which serves all tenants whatever is set. */
+static void
+begin(QsCall *call, FunctionCallInfo fcinfo, const char *verb)
+{
+	qs_begin_outside(call, fcinfo, verb, QS_ANY_TENANT);
+	if (!qs_is_platform(call->cat, call->caller_role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only the platform maintains queues")));
+	call->has_tenant = false;
+}
+
+/*
+ * Takes the lock under which tasks run, until the transaction ends; false if
+ * another session has it. Object locks of a table that is no catalog are
+ * nobody else's (those of queues are: see slots.c).
+ */
+static bool
+lock_maintenance(const QsCall *call)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, call->cat->table[QS_JOBS], 0, 0);
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Runs a task once, in a call of its own that has just begun. */
+static void
+run_task(const QsTask *task, QsCall *call, const Clock *clock, QsTaskRun *run)
+{
+	qs_enter_tables(call);
+	if (clock->given)
+		call->now = clock->now;
+	run->call = call;
+	run->done = 0;
+	run->more = false;
+	task->run(run);
+	qs_end(call);
+}
+
+/*
+ * Runs a task once, in a subtransaction. NULL, or the message of the error
+ * that ended it; then nothing is left of the run. A cancel is not of the task,
+ * and goes on.
+ */
+static char *
+try_task(FunctionCallInfo fcinfo, const QsTask *task, const Clock *clock,
+		 QsTaskRun *run)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	QsCall		call;
+	char	   *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		begin(&call, fcinfo, "queue_maintain()");
+		run_task(task, &call, clock, run);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *data;
+
+		MemoryContextSwitchTo(caller);
+		data = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (data->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(data);
+		error = data->message;
+		run->done = 0;
+		run->more = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+/* Runs a task until it has nothing left to do; its row for the caller. */
+static void
+finish_task(FunctionCallInfo fcinfo, const QsTask *task, const Clock *clock,
+			MemoryContext round)
+{
+	TimestampTz begun = GetCurrentTimestamp();
+	Interval	took = {0};
+	int64		done = 0;
+	char	   *error = NULL;
+	QsTaskRun	run = {.more = true};
+	Datum		values[4];
+	bool		nulls[4] = {false};
+
+	for (int i = 0; i < MAX_ROUNDS && run.more; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(round);
+		error = try_task(fcinfo, task, clock, &run);
+		done += run.done;
+	}
+
+	took.time = GetCurrentTimestamp() - begun;
+	values[0] = CStringGetTextDatum(task->name);
+	values[1] = Int64GetDatum(done);
+	values[2] = IntervalPGetDatum(&took);
+	values[3] = error ? CStringGetTextDatum(error) : (Datum) 0;
+	nulls[3] = error == NULL;
+	qs_put_row(fcinfo, values, nulls);
+}
+
+/* SQL: queue_maintain(now) */
+Datum
+queue_maintain(PG_FUNCTION_ARGS)
+{
+	QsCall		call;
+	Clock		clock;
+	MemoryContext caller;
+	MemoryContext round;
+
+	begin(&call, fcinfo, "queue_maintain()");
+	clock = arg_clock(fcinfo, 0);
+	qs_begin_rows(fcinfo);
+	if (!lock_maintenance(&call))
+		return (Datum) 0;
+
+	round = AllocSetContextCreate(CurrentMemoryContext, "queue_service task",
+								  ALLOCSET_DEFAULT_SIZES);
+	caller = MemoryContextSwitchTo(round);
+	for (int i = 0; i < qs_ntasks; i++)
+		finish_task(fcinfo, qs_tasks[i], &clock, round);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(round);
+	return (Datum) 0;
+}
+
+static const QsTask *
+find_task(const char *name)
+{
+	for (int i = 0; i < qs_ntasks; i++)
+		if (strcmp(qs_tasks[i]->name, name) == 0)
+			return qs_tasks[i];
+	ereport(ERROR,
+			(errcode(QS_ARGUMENT_INVALID),
+			 errmsg("there is no task of that name")));
+}
+
+/*
+ * SQL: _queue_task(task, now). A row of nulls if another session is at
+ * maintenance.
+ */
+Datum
+qs_queue_task(PG_FUNCTION_ARGS)
+{
+	static TupleDesc desc = NULL;
+	QsCall		call;
+	Clock		clock;
+	const QsTask *task;
+	QsTaskRun	run;
+	Datum		values[2] = {0};
+	bool		nulls[2] = {true, true};
+
+	begin(&call, fcinfo, "_queue_task()");
+	task = find_task(qs_arg_text(fcinfo, 0, "task", 64));
+	clock = arg_clock(fcinfo, 1);
+	if (lock_maintenance(&call))
+	{
+		run_task(task, &call, &clock, &run);
+		values[0] = Int64GetDatum(run.done);
+		values[1] = BoolGetDatum(run.more);
+		nulls[0] = nulls[1] = false;
+	}
+	return qs_return_row(fcinfo, &desc, values, nulls);
+}

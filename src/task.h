@@ -1,0 +1,36 @@
+/*
+ * task.h
+ *	  Maintenance: a table of small tasks, and what runs them.
+ *
+ * A task is a bounded, idempotent piece of work. It may be run by anybody at
+ * any time, also when nothing is due, and may fail or be rolled back: the next
+ * run does what this one did not.
+ */
+#ifndef QS_TASK_H
+#define QS_TASK_H
+
+#include "call.h"
+
+/* one run of a task */
+typedef struct QsTaskRun
+{
+	QsCall	   *call;			/* of the platform, for all tenants; its now is
+								 * the clock, which may be another than ours */
+	int64		done;			/* how many things the run did */
+	bool		more;			/* it stopped at its bound: run it again at once */
+} QsTaskRun;
+
+typedef struct QsTask
+{
+	const char *name;
+	int			period;			/* seconds between runs that leave nothing */
+	void		(*run) (QsTaskRun *run);
+} QsTask;
+
+extern const QsTask *const qs_tasks[];	/* in the order in which they run */
+extern const int qs_ntasks;
+
+/* each in the module of what it looks after */
+extern const QsTask qs_task_keys;
+
+#endif							/* QS_TASK_H */
