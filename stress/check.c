@@ -304,6 +304,7 @@ check_tokens(const Job *job)
 		const Event *claim = event->token && event->op != OP_CLAIMED ?
 		find_claim(job, event->token) : NULL;
 		bool		may_end = false;
+		bool		redriven = true;
 		int64_t		until;
 
 		if (claim == NULL)
@@ -319,6 +320,8 @@ check_tokens(const Job *job)
 			/* who claims what he makes, and prepares that, cannot see it for a while */
 			if (other->op == OP_ENQUEUED && other->prepared)
 				may_end = true;
+			if (other->op == OP_ENQUEUED)
+				redriven = false;
 			if (j == i || (!takes && !cuts && other->op != OP_HELD))
 				continue;
 			if (other->op == OP_HELD)
@@ -338,6 +341,9 @@ check_tokens(const Job *job)
 						job->id, op_names[event->op], event->client,
 						(event->start - other->end) / 1e6, op_names[other->op]);
 		}
+		/* a redrive makes a job too, of which only the claim may tell */
+		if (redriven && claim->prepared)
+			may_end = true;
 		if (event->op == OP_REFUSED && stands(claim, event) && !may_end &&
 			event->end < until && claim->end < event->start)
 			violate(CHECK_REFUSED, "job %s, client %d, %.3f s before the lease ended",
