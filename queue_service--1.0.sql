@@ -1322,7 +1322,7 @@ AS 'MODULE_PATHNAME', 'qs_queue_health';
 COMMENT ON FUNCTION @extschema@._queue_health() IS 'What the view queue_health shows.';
 CREATE VIEW @extschema@.queue_health AS SELECT * FROM @extschema@._queue_health();
 COMMENT ON VIEW @extschema@.queue_health IS
-'Whether claims are as fast as they can be, and if not, why.';
+'Whether claims are as fast as they can be and maintenance runs, and if not, why.';
 COMMENT ON COLUMN @extschema@.queue_health.item IS 'What was looked at.';
 COMMENT ON COLUMN @extschema@.queue_health.ok IS 'Whether it is as it should be.';
 COMMENT ON COLUMN @extschema@.queue_health.detail IS 'What is, and what to do.';
@@ -1347,6 +1347,13 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
 AS 'MODULE_PATHNAME', 'queue_maintain';
 COMMENT ON FUNCTION @extschema@.queue_maintain(timestamptz) IS
 'Platform: runs every task of maintenance until it has nothing left to do, as the background worker does. No row if another session is at it. now is the clock, for tests.';
+
+CREATE FUNCTION @extschema@.queue_worker_start()
+RETURNS integer
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_worker_start';
+COMMENT ON FUNCTION @extschema@.queue_worker_start() IS
+'Platform: starts the background worker of this database, which then runs until the server stops. Its process id, or that of the one that runs already; NULL if it has not come up within 10 seconds.';
 
 CREATE FUNCTION @extschema@._queue_task(
 	task text,

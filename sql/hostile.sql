@@ -267,7 +267,7 @@ BEGIN
 	tenant := queue_tenant() IS NOT NULL;
 	outcomes := string_agg(DISTINCT CASE WHEN o ~ '^\w{5}:' THEN left(o, 5) ELSE 'rows' END, ' ')
 		FROM (SELECT hostile.outcome(c.call) AS o FROM hostile.call c
-			WHERE c.whose = 'own' AND c.function NOT IN ('queue_new_id', 'queue_tenant', 'queue_limiter_set', 'queue_tenant_limit_set', 'queue_tenant_purge')) c;
+			WHERE c.whose = 'own' AND c.function NOT IN ('queue_new_id', 'queue_tenant', 'queue_limiter_set', 'queue_tenant_limit_set', 'queue_tenant_purge', 'queue_worker_start')) c;
 END
 $$;
 CREATE VIEW hostile.setting AS

@@ -1,19 +1,26 @@
 /*
  * health.c
- *	  What operators want to know of the claim engine.
+ *	  What operators want to know of the claim engine, and of maintenance.
  */
 #include "postgres.h"
 
 #include "access/table.h"
 #include "announce.h"
 #include "buckets.h"
-#include "catalog.h"
+#include "call.h"
 #include "commands/trigger.h"
-#include "fmgr.h"
+#include "miscadmin.h"
 #include "range_cache.h"
 #include "result.h"
+#include "task.h"
+#include "task_log.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "worker.h"
+
+/* How long ago queue_maintain() may have run last, if there is no worker. */
+#define RECENTLY_MS (15 * 60 * 1000)
 
 PG_FUNCTION_INFO_V1(qs_queue_cache);
 PG_FUNCTION_INFO_V1(qs_queue_health);
@@ -81,6 +88,37 @@ put_trigger(FunctionCallInfo fcinfo, Oid relid)
 	table_close(rel, AccessShareLock);
 }
 
+/* Whether the tasks of maintenance are run, and how they ended last. */
+static void
+put_tasks(FunctionCallInfo fcinfo, const QsCatalog *cat)
+{
+	QsTaskEnd	ends[QS_TASKS_MAX];
+	TimestampTz last = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	int			pid = qs_keeper_pid(QS_WORKER);
+	bool		platform = qs_is_platform(cat, GetUserId());
+
+	(void) qs_task_log_read(ends);
+	for (int i = 0; i < qs_ntasks; i++)
+		last = Max(last, ends[i].at);
+	if (pid != 0)
+		put(fcinfo, "worker", true, psprintf("process %d", pid));
+	else if (last != 0 && !TimestampDifferenceExceeds(last, now, RECENTLY_MS))
+		put(fcinfo, "worker", true, "none, but queue_maintain() runs");
+	else
+		put(fcinfo, "worker", false,
+			"none: nothing is deleted, rescued or scheduled; add the database to "
+			"queue_service.databases, call queue_worker_start(), or have a "
+			"scheduler call queue_maintain()");
+	for (int i = 0; i < qs_ntasks; i++)
+		if (ends[i].failures > 0)
+			put(fcinfo, psprintf("task %s", qs_tasks[i]->name), false,
+				psprintf("failed %d times, last at %s%s%s", ends[i].failures,
+						 timestamptz_to_str(ends[i].at), platform ? ": " : "",
+						 /* it may tell of any tenant */
+						 platform ? ends[i].error : ""));
+}
+
 /* SQL: _queue_health() */
 Datum
 qs_queue_health(PG_FUNCTION_ARGS)
@@ -114,5 +152,6 @@ qs_queue_health(PG_FUNCTION_ARGS)
 	}
 	put_trigger(fcinfo, cat->table[QS_JOBS]);
 	put_trigger(fcinfo, cat->table[QS_CRITICAL_JOBS]);
+	put_tasks(fcinfo, cat);
 	return (Datum) 0;
 }

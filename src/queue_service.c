@@ -19,8 +19,10 @@
 #include "range_cache.h"
 #include "slots.h"
 #include "table_info.h"
+#include "task_log.h"
 #include "utils/guc.h"
 #include "waiters.h"
+#include "worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -43,6 +45,8 @@ _PG_init(void)
 	qs_permits_init();
 	qs_tokens_init();
 	qs_claim_only_init();
+	qs_task_log_init();
+	qs_launcher_init();
 	qs_fault_init();
 	MarkGUCPrefixReserved("queue_service");
 }

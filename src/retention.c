@@ -55,4 +55,6 @@ purge_keys(QsTaskRun *run)
 	SPI_finish();
 }
 
-const QsTask qs_task_keys = {.name = "keys", .period = 60, .run = purge_keys};
+const QsTask qs_task_keys = {
+	.name = "keys", .period = 60, .run = purge_keys, .rests = true
+};

@@ -12,7 +12,7 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
-#define MAX_PARTS 8
+#define MAX_PARTS 16
 
 static const QsShmem *parts[MAX_PARTS];
 static int	nparts = 0;

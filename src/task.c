@@ -16,6 +16,7 @@
 #include "result.h"
 #include "storage/lock.h"
 #include "task.h"
+#include "task_log.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -31,6 +32,8 @@ const QsTask *const qs_tasks[] = {
 	&qs_task_keys
 };
 const int	qs_ntasks = lengthof(qs_tasks);
+
+StaticAssertDecl(lengthof(qs_tasks) <= QS_TASKS_MAX, "too many tasks");
 
 /* the clock of a run, if it is not the time */
 typedef struct Clock
@@ -132,9 +135,10 @@ try_task(FunctionCallInfo fcinfo, const QsTask *task, const Clock *clock,
 
 /* Runs a task until it has nothing left to do; its row for the caller. */
 static void
-finish_task(FunctionCallInfo fcinfo, const QsTask *task, const Clock *clock,
+finish_task(FunctionCallInfo fcinfo, int n, const Clock *clock,
 			MemoryContext round)
 {
+	const QsTask *task = qs_tasks[n];
 	TimestampTz begun = GetCurrentTimestamp();
 	Interval	took = {0};
 	int64		done = 0;
@@ -150,6 +154,7 @@ finish_task(FunctionCallInfo fcinfo, const QsTask *task, const Clock *clock,
 		error = try_task(fcinfo, task, clock, &run);
 		done += run.done;
 	}
+	qs_task_log_note(n, begun, error);
 
 	took.time = GetCurrentTimestamp() - begun;
 	values[0] = CStringGetTextDatum(task->name);
@@ -179,7 +184,7 @@ queue_maintain(PG_FUNCTION_ARGS)
 								  ALLOCSET_DEFAULT_SIZES);
 	caller = MemoryContextSwitchTo(round);
 	for (int i = 0; i < qs_ntasks; i++)
-		finish_task(fcinfo, qs_tasks[i], &clock, round);
+		finish_task(fcinfo, i, &clock, round);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(round);
 	return (Datum) 0;

@@ -25,6 +25,8 @@ typedef struct QsTask
 	const char *name;
 	int			period;			/* seconds between runs that leave nothing */
 	void		(*run) (QsTaskRun *run);
+	bool		rests;			/* the worker lets it rest after each run that
+								 * leaves more, as long as that took */
 } QsTask;
 
 extern const QsTask *const qs_tasks[];	/* in the order in which they run */
