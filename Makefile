@@ -7,7 +7,7 @@
 #                           and check-compilers; TESTS="name name" picks tests
 #   make check-assert       the same and more, on a PostgreSQL with assertions,
 #                           which it builds the first time
-#   make fuzz               key ranges, then token buckets, each for FUZZ_SECONDS
+#   make fuzz               key ranges, token buckets, cron, each for FUZZ_SECONDS
 #   make bench              measure it; bench-flat and bench-endurance show how
 #                           flat it stays, bench-wakeup how soon a worker has a
 #                           job, bench-limited what a limit costs a queue,

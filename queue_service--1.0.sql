@@ -7,7 +7,8 @@
  *     schedules, rate_limiters, rate_limits, queue_metrics, alert_history
  *  5  triggers
  *  6  seeds
- *  7  functions: queues, produce, consume, repair, limits, look, operate
+ *  7  functions: queues, produce, schedules, consume, repair, limits, look,
+ *     operate
  *  8  a table tenants that is created later
  *  9  privileges
  */
@@ -282,7 +283,7 @@ COMMENT ON COLUMN @extschema@.jobs.payload IS 'The work, for the worker.';
 COMMENT ON COLUMN @extschema@.jobs.headers IS 'Data about the job, such as trace ids.';
 COMMENT ON COLUMN @extschema@.jobs.group_key IS 'The group that the job belongs to, at most 512 bytes. Kept with the job; groups are not serialized yet.';
 COMMENT ON COLUMN @extschema@.jobs.idempotency_key IS 'The key that the job was enqueued with, at most 512 bytes.';
-COMMENT ON COLUMN @extschema@.jobs.schedule_id IS 'The schedule that made the job. Nothing sets it yet.';
+COMMENT ON COLUMN @extschema@.jobs.schedule_id IS 'The schedule that made the job.';
 -- the order in which jobs are claimed; a claim changes none of its columns
 CREATE INDEX jobs_ready_idx ON @extschema@.jobs (queue_id, priority DESC, run_at, id)
 	WHERE finished_at IS NULL AND NOT held;
@@ -461,6 +462,8 @@ CREATE TABLE @extschema@.schedules (
 	next_run_at timestamptz,
 	last_run_at timestamptz,
 	last_job_id uuid,
+	retry_at timestamptz,
+	last_error text,
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	CONSTRAINT schedules_pkey PRIMARY KEY (id),
 	CONSTRAINT schedules_tenant_id_name_key UNIQUE (tenant_id, name),
@@ -471,28 +474,32 @@ CREATE TABLE @extschema@.schedules (
 	CONSTRAINT name_valid CHECK (name <> '' AND octet_length(name) <= 128),
 	CONSTRAINT catch_up_valid CHECK (catch_up IN ('none', 'last', 'all') AND catch_up_max BETWEEN 1 AND 10000),
 	CONSTRAINT overlap_valid CHECK (overlap IN ('allow', 'skip')),
-	CONSTRAINT jitter_valid CHECK (jitter >= '0')
+	CONSTRAINT jitter_valid CHECK (jitter >= '0'),
+	CONSTRAINT next_run_valid CHECK (isfinite(next_run_at) AND isfinite(retry_at) AND last_run_at < next_run_at)
 );
-COMMENT ON TABLE @extschema@.schedules IS 'Jobs that are enqueued by the clock. Nothing fires them yet.';
+COMMENT ON TABLE @extschema@.schedules IS
+'Jobs that are enqueued by the clock: see queue_schedule(). For a row without next_run_at that is worked out, so plain SQL works too.';
 COMMENT ON COLUMN @extschema@.schedules.id IS 'UUID version 7.';
 COMMENT ON COLUMN @extschema@.schedules.tenant_id IS 'The tenant that the schedule belongs to.';
 COMMENT ON COLUMN @extschema@.schedules.name IS 'Unique within the tenant; 1 to 128 bytes.';
 COMMENT ON COLUMN @extschema@.schedules.queue_id IS 'The queue, of the same tenant, that its jobs go into.';
-COMMENT ON COLUMN @extschema@.schedules.cron IS 'When it is due: five fields, as crontab has them.';
+COMMENT ON COLUMN @extschema@.schedules.cron IS 'When it is due: five fields, as crontab has them, or a shorthand such as @daily.';
 COMMENT ON COLUMN @extschema@.schedules.timezone IS 'The time zone that cron is read in.';
 COMMENT ON COLUMN @extschema@.schedules.job_type IS 'job_type of its jobs.';
 COMMENT ON COLUMN @extschema@.schedules.payload IS 'Payload of its jobs.';
 COMMENT ON COLUMN @extschema@.schedules.priority IS 'Priority of its jobs.';
-COMMENT ON COLUMN @extschema@.schedules.catch_up IS 'What follows a time when nothing could fire: none, last (one job) or all (a job for each missed time).';
-COMMENT ON COLUMN @extschema@.schedules.catch_up_max IS 'The most jobs of catch_up all.';
-COMMENT ON COLUMN @extschema@.schedules.overlap IS 'allow, or skip while the last job is unfinished.';
-COMMENT ON COLUMN @extschema@.schedules.jitter IS 'Each job is delayed by a random time up to this.';
-COMMENT ON COLUMN @extschema@.schedules.enabled IS 'Whether it fires.';
-COMMENT ON COLUMN @extschema@.schedules.next_run_at IS 'When it fires next.';
-COMMENT ON COLUMN @extschema@.schedules.last_run_at IS 'The due time that it fired for last.';
+COMMENT ON COLUMN @extschema@.schedules.catch_up IS 'What follows a time when nothing could fire: none, last (one job, for the latest due time) or all (a job for each, up to catch_up_max).';
+COMMENT ON COLUMN @extschema@.schedules.catch_up_max IS 'The most jobs of catch_up all; of more due times the latest count.';
+COMMENT ON COLUMN @extschema@.schedules.overlap IS 'allow, or skip: no job while the last one is unfinished.';
+COMMENT ON COLUMN @extschema@.schedules.jitter IS 'The run_at of each job is its due time and a random time up to this, but before the next due time.';
+COMMENT ON COLUMN @extschema@.schedules.enabled IS 'Whether it fires. One that is enabled by queue_schedule() makes up for nothing.';
+COMMENT ON COLUMN @extschema@.schedules.next_run_at IS 'When it is due next; NULL: to be worked out, if it is enabled.';
+COMMENT ON COLUMN @extschema@.schedules.last_run_at IS 'The due time of its last job. Nothing up to it fires again.';
 COMMENT ON COLUMN @extschema@.schedules.last_job_id IS 'The job that it made last.';
+COMMENT ON COLUMN @extschema@.schedules.retry_at IS 'When it is tried again after last_error.';
+COMMENT ON COLUMN @extschema@.schedules.last_error IS 'Why it could not fire; NULL if it could.';
 COMMENT ON COLUMN @extschema@.schedules.created_at IS 'When the schedule was created.';
-CREATE INDEX schedules_next_run_idx ON @extschema@.schedules (next_run_at) WHERE enabled;
+CREATE INDEX schedules_due_idx ON @extschema@.schedules (coalesce(greatest(next_run_at, retry_at), '-infinity')) WHERE enabled;
 CREATE INDEX schedules_queue_idx ON @extschema@.schedules (tenant_id, queue_id);
 ALTER TABLE @extschema@.schedules ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation_policy ON @extschema@.schedules
@@ -964,6 +971,47 @@ AS 'MODULE_PATHNAME', 'queue_enqueue_many';
 COMMENT ON FUNCTION @extschema@.queue_enqueue_many(text, jsonb[], text, integer, timestamptz, integer, text, jsonb) IS
 'Enqueues a job for each payload; returns their ids in the order of the payloads.';
 
+-- schedules
+
+CREATE FUNCTION @extschema@.queue_schedule(
+	name text,
+	queue text,
+	cron text,
+	payload jsonb DEFAULT '{}',
+	timezone text DEFAULT 'UTC',
+	job_type text DEFAULT 'default',
+	priority integer DEFAULT 0,
+	catch_up text DEFAULT 'last',
+	catch_up_max integer DEFAULT 100,
+	overlap text DEFAULT 'allow',
+	jitter interval DEFAULT '0',
+	enabled boolean DEFAULT true,
+	OUT schedule_id uuid,
+	OUT created boolean,
+	OUT next_run_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_schedule';
+COMMENT ON FUNCTION @extschema@.queue_schedule(text, text, text, jsonb, text, text, integer, text, integer, text, interval, boolean) IS
+'Has a job enqueued whenever the cron expression is due in the time zone. A schedule of that name is changed; next_run_at only if its times change.';
+
+CREATE FUNCTION @extschema@.queue_unschedule(name text)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_unschedule';
+COMMENT ON FUNCTION @extschema@.queue_unschedule(text) IS
+'Deletes a schedule; its jobs stay. False if there is none of that name.';
+
+CREATE FUNCTION @extschema@.queue_cron_next(
+	cron text,
+	timezone text DEFAULT 'UTC',
+	after timestamptz DEFAULT NULL,
+	n integer DEFAULT 1)
+RETURNS SETOF timestamptz
+LANGUAGE c VOLATILE PARALLEL SAFE ROWS 1
+AS 'MODULE_PATHNAME', 'queue_cron_next';
+COMMENT ON FUNCTION @extschema@.queue_cron_next(text, text, timestamptz, integer) IS
+'The next times when the cron expression is due in the time zone, after the time given, or after now.';
+
 -- consume
 
 CREATE FUNCTION @extschema@.queue_claim(
@@ -1380,7 +1428,8 @@ DECLARE
 		'queue_rate_acquire', 'queue_rate_release', 'queue_rate_peek'];
 	observer constant text[] := ARRAY['_queue_cache', '_queue_health', 'queue_rate_peek'];
 	admin constant text[] := producer || worker || observer || ARRAY['queue_create', 'queue_set', 'queue_drop',
-		'queue_pause', 'queue_resume', 'queue_purge', 'queue_retry', 'queue_redrive', 'queue_peek'];
+		'queue_pause', 'queue_resume', 'queue_purge', 'queue_retry', 'queue_redrive', 'queue_peek',
+		'queue_schedule', 'queue_unschedule', 'queue_cron_next'];
 	insertable constant text := 'INSERT (tenant_id, queue_id, job_type, payload, priority, run_at, max_attempts, group_key) ON TABLE @extschema@.jobs';
 	job_columns constant text := 'id, tenant_id, queue_id, run_at, enqueued_at, attempts, max_attempts, priority, job_type, group_key, idempotency_key, schedule_id, leased_by, leased_at, leased_until';
 	live_columns constant text := job_columns || ', held, cancel_requested, final_attempt, status, finish_reason, finished_at';

@@ -16,7 +16,7 @@ SELECT queue_limiter_set('errors', 1000, 0.001), queue_tenant_limit_set(:tenant,
 CREATE TEMP TABLE good (argument text PRIMARY KEY, value text);
 INSERT INTO good VALUES ('name', '''new'''), ('service', '''errors'''), ('permit', '1'), ('queue', '''q'''), ('payload', '''"SECRET"'''), ('idempotency_key', '''SECRET key 2'''), ('payloads', 'ARRAY[''"SECRET"''::jsonb]'),
 	('job_id', quote_literal(:'job_id')), ('lease_token', :'lease_token'), ('job_ids', format('ARRAY[%L::uuid]', :'job_id')), ('lease_tokens', format('ARRAY[%s::bigint]', :'lease_token')),
-	('results', 'ARRAY[''"SECRET"''::jsonb]'), ('delay', '''1 minute'''), ('tenant', quote_literal(:tenant)), ('role', '''regress_queue_errors'''), ('privilege', '''worker''');
+	('results', 'ARRAY[''"SECRET"''::jsonb]'), ('delay', '''1 minute'''), ('tenant', quote_literal(:tenant)), ('role', '''regress_queue_errors'''), ('privilege', '''worker'''), ('cron', '''@daily''');
 -- bad ones, by type; some are good for some functions
 CREATE TEMP TABLE inputs (type regtype, label text, value text);
 INSERT INTO inputs VALUES
@@ -103,7 +103,7 @@ SELECT * FROM pg_temp.all_functions('');
 SELECT t.tenant, a.ends_in, count(*) OVER (PARTITION BY t.tenant) = 1 AS all_alike
 FROM unnest(ARRAY['x', ' ', '00000000-0000-4000-8000-00000000150A', '00000000-0000-4000-8000-00000000150', '00000000-0000-4000-8000-0000000015011', ' 00000000-0000-4000-8000-000000001501', '00000000-0000-4000-8000-000000001501 ',
 	'{00000000-0000-4000-8000-000000001501}', '00000000000040008000000000001501', '00000000-0000-4000-8000_000000001501', '0000-0000-0000-4000-8000-000000001501', 'ﬀ000000-0000-4000-8000-000000001501', '00000000-0000-4000-8000-000000001501'';']) t (tenant), pg_temp.all_functions(t.tenant) a
-WHERE a.functions <> 'queue_grant queue_revoke' ORDER BY t.tenant COLLATE "C";
+WHERE a.functions <> 'queue_cron_next queue_grant queue_revoke' ORDER BY t.tenant COLLATE "C";
 GRANT SELECT ON jobs, queues TO regress_queue_errors;
 SELECT queue_grant('regress_queue_errors', 'admin') \gset
 SET ROLE regress_queue_errors;

@@ -165,6 +165,7 @@ BEGIN
 					WHEN 'delay' THEN '''1 minute'''
 					WHEN 'role' THEN 'current_user'
 					WHEN 'privilege' THEN '''worker'''
+					WHEN 'cron' THEN '''@daily'''
 					WHEN target THEN format('%L', o.name)
 					WHEN 'queue' THEN '''alpha'''
 					WHEN 'name' THEN '''alpha'''

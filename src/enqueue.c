@@ -76,6 +76,7 @@ qs_job_insert(QsTable *table, const QsNewJob *job, const pg_uuid_t *id)
 	qs_set(table, QS_JOB_CANCEL_REQUESTED, BoolGetDatum(false));
 	qs_set(table, QS_JOB_STATUS, CStringGetTextDatum("pending"));
 	set_or_null(table, QS_JOB_IDEMPOTENCY_KEY, job->idempotency_key);
+	set_or_null(table, QS_JOB_SCHEDULE_ID, job->schedule_id);
 	set_wish(table, job);
 	qs_insert(table);
 	qs_note_work_name(job->queue.name);
@@ -95,9 +96,12 @@ qs_job_replace(QsTable *table, const QsNewJob *job)
 	qs_update(table);
 }
 
-/* Payload or headers; the size is that of jsonb, before compression. */
-static Datum
-check_size(const QsQueue *queue, Datum json, const char *name)
+/*
+ * Raises QS_PAYLOAD_TOO_LARGE if payload or headers, which the message calls
+ * name, are. The size is that of jsonb, before compression.
+ */
+void
+qs_check_payload(const QsQueue *queue, Datum json, const char *name)
 {
 	int			limit = queue->max_payload > 0 ?
 	Min(queue->max_payload, max_payload) : max_payload;
@@ -107,14 +111,14 @@ check_size(const QsQueue *queue, Datum json, const char *name)
 				(errcode(QS_PAYLOAD_TOO_LARGE),
 				 errmsg("%s is larger than %d bytes", name, limit),
 				 errhint("Store large data elsewhere and enqueue a reference to it.")));
-	return json;
 }
 
 static Datum
 arg_json(FunctionCallInfo fcinfo, int n, const char *name, const QsQueue *queue)
 {
 	qs_require(fcinfo, n, name);
-	return check_size(queue, PG_GETARG_DATUM(n), name);
+	qs_check_payload(queue, PG_GETARG_DATUM(n), name);
+	return PG_GETARG_DATUM(n);
 }
 
 static Datum
@@ -289,7 +293,7 @@ queue_enqueue_many(PG_FUNCTION_ARGS)
 	take_job(fcinfo, &call, &arguments, QS_JOBS, &job);
 	count = qs_arg_array(fcinfo, 1, "payloads", JSONBOID, &payloads, NULL);
 	for (int i = 0; i < count; i++)
-		check_size(&job.queue, payloads[i], "a payload");
+		qs_check_payload(&job.queue, payloads[i], "a payload");
 	qs_begin_rows(fcinfo);
 	qs_jobs_begin(&jobs, &call);
 	for (int i = 0; i < count; i++)

@@ -20,9 +20,11 @@ typedef struct QsNewJob
 	Datum		group_key;
 	Datum		headers;
 	Datum		idempotency_key;
+	Datum		schedule_id;
 } QsNewJob;
 
 extern void qs_enqueue_init(void);
+extern void qs_check_payload(const QsQueue *queue, Datum json, const char *name);
 extern void qs_job_insert(QsTable *table, const QsNewJob *job,
 						  const pg_uuid_t *id);
 extern void qs_job_replace(QsTable *table, const QsNewJob *job);

@@ -13,6 +13,7 @@
  *	 fill		the group of a limited queue is there, its leases are not in it
  *	 walk		a row was read by who looks for leases
  *	 tell		a lease was written, and the group was not told yet
+ *	 fired		schedules were fired, and nothing was committed yet
  *	 announce	a new entry is in the index, and is about to be announced
  */
 #ifndef QS_FAULT_H

@@ -13,7 +13,8 @@
  *	 up to last_run_at fires again.
  *	 What is wrong with one schedule is kept in its last_error, and it is tried
  *	 again each minute; others fire.
- *	 Two who fire pass over each other's schedules.
+ *	 Nobody who locks or changes a schedule or its queue is waited for: it is
+ *	 passed over, and fires when he is done.
  *	 A job goes into a queue of its schedule's tenant.
  */
 #include "postgres.h"
@@ -52,14 +53,20 @@
 /* When a schedule that could not fire is tried again. */
 #define RETRY USECS_PER_MINUTE
 
+/*
+ * A queue that somebody drops keeps his lock until he commits: its schedules
+ * are passed over, since he may be waiting for theirs.
+ */
 static QsStatement select_due = {
-	.sql = "SELECT id, tenant_id, queue_id, name, cron, timezone, job_type,"
-	" payload, priority, catch_up, catch_up_max, overlap, jitter, next_run_at,"
-	" last_run_at, last_job_id, last_error"
-	" FROM @schedules WHERE enabled"
-	" AND coalesce(greatest(next_run_at, retry_at), '-infinity') <= $1"
-	" ORDER BY coalesce(greatest(next_run_at, retry_at), '-infinity')"
-	" LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
+	.sql = "SELECT s.id, s.tenant_id, s.queue_id, s.name, s.cron, s.timezone,"
+	" s.job_type, s.payload, s.priority, s.catch_up, s.catch_up_max, s.overlap,"
+	" s.jitter, s.next_run_at, s.last_run_at, s.last_job_id, s.last_error"
+	" FROM @schedules s"
+	" JOIN @queues q ON q.tenant_id = s.tenant_id AND q.id = s.queue_id"
+	" WHERE s.enabled"
+	" AND coalesce(greatest(s.next_run_at, s.retry_at), '-infinity') <= $1"
+	" ORDER BY coalesce(greatest(s.next_run_at, s.retry_at), '-infinity')"
+	" LIMIT $2 FOR NO KEY UPDATE OF s SKIP LOCKED FOR KEY SHARE OF q SKIP LOCKED",
 	.nargs = 2, .argtypes = {TIMESTAMPTZOID, INT8OID}
 };
 
@@ -447,4 +454,6 @@ run_fire(QsTaskRun *run)
 	QS_FAULT_POINT("fired");
 }
 
-const QsTask qs_task_fire = {"fire", 1, run_fire};
+const QsTask qs_task_fire = {
+	.name = "fire", .period = 1, .run = run_fire
+};

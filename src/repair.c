@@ -138,6 +138,7 @@ redrive(QsJobs *jobs, TimestampTz run_at, pg_uuid_t *id)
 	job.headers = datum_or_null(dead, QS_DEAD_HEADERS);
 	job.group_key = datum_or_null(dead, QS_DEAD_GROUP_KEY);
 	job.idempotency_key = datum_or_null(dead, QS_DEAD_IDEMPOTENCY_KEY);
+	job.schedule_id = datum_or_null(dead, QS_DEAD_SCHEDULE_ID);
 	if (job.idempotency_key != (Datum) 0 &&
 		!qs_key_is_free(jobs->call, job.kind, &job.queue.tenant,
 						job.idempotency_key))

@@ -29,7 +29,7 @@ PG_FUNCTION_INFO_V1(queue_maintain);
 PG_FUNCTION_INFO_V1(qs_queue_task);
 
 const QsTask *const qs_tasks[] = {
-	&qs_task_keys
+	&qs_task_fire, &qs_task_keys
 };
 const int	qs_ntasks = lengthof(qs_tasks);
 

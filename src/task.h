@@ -33,6 +33,7 @@ extern const QsTask *const qs_tasks[];	/* in the order in which they run */
 extern const int qs_ntasks;
 
 /* each in the module of what it looks after */
+extern const QsTask qs_task_fire;
 extern const QsTask qs_task_keys;
 
 #endif							/* QS_TASK_H */
