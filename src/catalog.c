@@ -60,8 +60,9 @@ qs_catalog_init(void)
 	CacheRegisterSyscacheCallback(NAMESPACEOID, forget_all, (Datum) 0);
 }
 
-static Oid
-find_relation(Oid schema, const char *name)
+/* A relation of the extension; QS_TABLE_UNSUITABLE if it is missing. */
+Oid
+qs_find_relation(Oid schema, const char *name)
 {
 	Oid			relid = get_relname_relid(name, schema);
 
@@ -105,14 +106,14 @@ qs_catalog(FunctionCallInfo fcinfo)
 	before = invalidations;
 
 	found.schema = schema;
-	found.queues = find_relation(schema, "queues");
-	found.rate_limiters = find_relation(schema, "rate_limiters");
-	found.rate_limits = find_relation(schema, "rate_limits");
+	found.queues = qs_find_relation(schema, "queues");
+	found.rate_limiters = qs_find_relation(schema, "rate_limiters");
+	found.rate_limits = qs_find_relation(schema, "rate_limits");
 	for (int i = 0; i < QS_NTABLES; i++)
 	{
-		found.table[i] = find_relation(schema, table_names[i]);
+		found.table[i] = qs_find_relation(schema, table_names[i]);
 		if (ready_index_names[i])
-			found.ready_index[i] = find_relation(schema, ready_index_names[i]);
+			found.ready_index[i] = qs_find_relation(schema, ready_index_names[i]);
 	}
 	found.owner = relation_owner(found.table[QS_JOBS]);
 	no_arguments = buildoidvector(NULL, 0);
@@ -141,5 +142,5 @@ Oid
 qs_ready_index(const QsCatalog *cat, QsTableKind kind)
 {
 	return current_valid ? cat->ready_index[kind] :
-		find_relation(cat->schema, ready_index_names[kind]);
+		qs_find_relation(cat->schema, ready_index_names[kind]);
 }

@@ -95,6 +95,7 @@ typedef struct QsCatalog
 
 extern void qs_catalog_init(void);
 extern const QsCatalog *qs_catalog(FunctionCallInfo fcinfo);
+extern Oid	qs_find_relation(Oid schema, const char *name);
 extern Oid	qs_ready_index(const QsCatalog *cat, QsTableKind kind);
 
 #endif							/* QS_CATALOG_H */

@@ -84,6 +84,7 @@ typedef struct Entry
 	TransactionId xid;			/* that is busy with it */
 	ItemPointerData tid;		/* of the row that is claimable */
 	bool		all_dead;		/* the index may forget the entry */
+	bool		over;			/* a lease that ran out, to be the last */
 } Entry;
 
 /* Positions the scan at the first entry whose key is not less than from. */
@@ -384,6 +385,16 @@ goes_on(TimestampTz now, TimestampTz until, Datum leased_at, bool not_known)
 	return Min(until, now + Max(LEASE_GOES_ON, LEASE_AGES * age));
 }
 
+/* Whether a lease of the row is its last, as qs_job_is_over() says. */
+static bool
+is_over(HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+
+	return DatumGetBool(heap_getattr(tuple, QS_JOB_FINAL_ATTEMPT, desc, &isnull)) ||
+		DatumGetBool(heap_getattr(tuple, QS_JOB_CANCEL_REQUESTED, desc, &isnull));
+}
+
 /* What a row is that is the latest committed one, or our own. */
 static void
 classify_row(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
@@ -409,7 +420,10 @@ classify_row(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
 	until = heap_getattr(tuple, QS_JOB_LEASED_UNTIL, desc, &isnull);
 	entry->until = DatumGetTimestampTz(until);
 	if (entry->until <= direct->table->call->now)
+	{
+		entry->over = direct->looks && is_over(tuple, desc);
 		return;
+	}
 	entry->state = ENTRY_LEASED;
 	leased_at = heap_getattr(tuple, QS_JOB_LEASED_AT, desc, &isnull);
 	entry->goes_on = goes_on(direct->table->call->now, entry->until, leased_at,
@@ -690,6 +704,14 @@ qs_direct_begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id)
 	begin(direct, table, queue_id, false);
 }
 
+/* Begins a scan that only looks, over a table that is open for that. */
+void
+qs_direct_begin_look(QsDirectScan *direct, QsTable *table,
+					 const pg_uuid_t *queue_id)
+{
+	begin(direct, table, queue_id, true);
+}
+
 /* Goes on to the next level if there is one. */
 static bool
 next_level(QsDirectScan *direct, const QsRangeKey *key)
@@ -702,6 +724,15 @@ next_level(QsDirectScan *direct, const QsRangeKey *key)
 	qs_key_first_of_level(&first, key->priority - 1);
 	move_to(direct, &first);
 	return true;
+}
+
+/* Leaves out what follows at the priority of what qs_direct_next() found. */
+bool
+qs_direct_next_level(QsDirectScan *direct)
+{
+	QsRangeKey	key = direct->at;
+
+	return next_level(direct, &key);
 }
 
 /* Begins anew if a row moved meanwhile, which shows a few times at most. */
@@ -775,6 +806,8 @@ qs_direct_next(QsDirectScan *direct)
 		if (entry.state == ENTRY_CLAIMABLE)
 		{
 			direct->open = true;
+			direct->at = entry.key;
+			direct->at_over = entry.over;
 			if (!direct->looks)
 				qs_load(direct->table);
 			return true;
@@ -816,7 +849,7 @@ qs_direct_look(QsTable *table, const pg_uuid_t *queue_id, TimestampTz *next_due)
 	QsDirectScan direct;
 	bool		found;
 
-	begin(&direct, table, queue_id, true);
+	qs_direct_begin_look(&direct, table, queue_id);
 	found = qs_direct_next(&direct);
 	*next_due = Min(*next_due, direct.jump.until);
 	qs_direct_end(&direct);

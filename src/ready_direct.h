@@ -40,6 +40,8 @@ typedef struct QsDirectScan
 	int			restarts;		/* how often the scan began anew for that */
 
 	bool		looks;			/* at what is claimable, and claims nothing */
+	QsRangeKey	at;				/* what it looks at */
+	bool		at_over;		/* that is a lease that ran out, to be the last */
 	bool		cached;			/* the cache is used; ticket is set */
 	QsCacheTicket ticket;
 	uint64		announced;		/* when it began */
@@ -60,6 +62,9 @@ extern void qs_direct_begin(QsDirectScan *direct, QsTable *table,
 							const pg_uuid_t *queue_id);
 extern bool qs_direct_next(QsDirectScan *direct);
 extern void qs_direct_end(QsDirectScan *direct);
+extern void qs_direct_begin_look(QsDirectScan *direct, QsTable *table,
+								 const pg_uuid_t *queue_id);
+extern bool qs_direct_next_level(QsDirectScan *direct);
 extern bool qs_direct_look(QsTable *table, const pg_uuid_t *queue_id,
 						   TimestampTz *next_due);
 

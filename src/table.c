@@ -333,14 +333,8 @@ qs_find_by_id(QsTable *table, const pg_uuid_t *id)
 	return true;
 }
 
-/*
- * Finds the row with this id, locks its latest version, waiting for whoever
- * has it, and loads its columns. False if there is none, or none any more, or
- * it is another tenant's: such a row is not locked either. At REPEATABLE READ
- * and above a row that changed since the snapshot is a serialization failure.
- */
-bool
-qs_lock_by_id(QsTable *table, const pg_uuid_t *id)
+static bool
+lock_by_id(QsTable *table, const pg_uuid_t *id, LockWaitPolicy policy)
 {
 	while (find_by_id(table, id))
 	{
@@ -350,7 +344,7 @@ qs_lock_by_id(QsTable *table, const pg_uuid_t *id)
 
 		result = table_tuple_lock(table->rel, &tid, GetActiveSnapshot(),
 								  table->old, table->cid,
-								  LockTupleNoKeyExclusive, LockWaitBlock,
+								  LockTupleNoKeyExclusive, policy,
 								  IsolationUsesXactSnapshot() ? 0 :
 								  TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &tmfd);
 		switch (result)
@@ -362,6 +356,8 @@ qs_lock_by_id(QsTable *table, const pg_uuid_t *id)
 				/* an id that is given twice, or a trigger was there before */
 				see_own_writes(table->jobs);
 				break;
+			case TM_WouldBlock:
+				return false;
 			default:
 				if (IsolationUsesXactSnapshot())
 					qs_serialization_failure();
@@ -371,6 +367,25 @@ qs_lock_by_id(QsTable *table, const pg_uuid_t *id)
 		}
 	}
 	return false;
+}
+
+/*
+ * Finds the row with this id, locks its latest version, waiting for whoever
+ * has it, and loads its columns. False if there is none, or none any more, or
+ * it is another tenant's: such a row is not locked either. At REPEATABLE READ
+ * and above a row that changed since the snapshot is a serialization failure.
+ */
+bool
+qs_lock_by_id(QsTable *table, const pg_uuid_t *id)
+{
+	return lock_by_id(table, id, LockWaitBlock);
+}
+
+/* The same without waiting; false also if another transaction has the row. */
+bool
+qs_try_lock_by_id(QsTable *table, const pg_uuid_t *id)
+{
+	return lock_by_id(table, id, LockWaitSkip);
 }
 
 void

@@ -86,6 +86,7 @@ extern uint64 qs_announcing_version(const QsTable *table);
 extern void qs_serialization_failure(void) pg_attribute_noreturn();
 extern bool qs_find_by_id(QsTable *table, const pg_uuid_t *id);
 extern bool qs_lock_by_id(QsTable *table, const pg_uuid_t *id);
+extern bool qs_try_lock_by_id(QsTable *table, const pg_uuid_t *id);
 extern void qs_load(QsTable *table);
 extern void qs_new_row(QsTable *table);
 

@@ -20,6 +20,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* How often queue_maintain() runs a task that says that there is more to do. */
@@ -29,7 +30,9 @@ PG_FUNCTION_INFO_V1(queue_maintain);
 PG_FUNCTION_INFO_V1(qs_queue_task);
 
 const QsTask *const qs_tasks[] = {
-	&qs_task_fire, &qs_task_keys
+	&qs_task_fire,
+	&qs_task_rescue,
+	&qs_task_keys
 };
 const int	qs_ntasks = lengthof(qs_tasks);
 
@@ -93,9 +96,26 @@ run_task(const QsTask *task, QsCall *call, const Clock *clock, QsTaskRun *run)
 }
 
 /*
+ * Ends the subtransaction that an error has come out of, and returns its
+ * message. A cancel is nobody's but the caller's, and goes on.
+ */
+static char *
+catch_error(MemoryContext caller)
+{
+	ErrorData  *data;
+
+	MemoryContextSwitchTo(caller);
+	data = CopyErrorData();
+	FlushErrorState();
+	RollbackAndReleaseCurrentSubTransaction();
+	if (data->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(data);
+	return data->message;
+}
+
+/*
  * Runs a task once, in a subtransaction. NULL, or the message of the error
- * that ended it; then nothing is left of the run. A cancel is not of the task,
- * and goes on.
+ * that ended it; then nothing is left of the run.
  */
 static char *
 try_task(FunctionCallInfo fcinfo, const QsTask *task, const Clock *clock,
@@ -115,15 +135,7 @@ try_task(FunctionCallInfo fcinfo, const QsTask *task, const Clock *clock,
 	}
 	PG_CATCH();
 	{
-		ErrorData  *data;
-
-		MemoryContextSwitchTo(caller);
-		data = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (data->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(data);
-		error = data->message;
+		error = catch_error(caller);
 		run->done = 0;
 		run->more = false;
 	}
@@ -131,6 +143,68 @@ try_task(FunctionCallInfo fcinfo, const QsTask *task, const Clock *clock,
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
 	return error;
+}
+
+/* Writes some of a batch in a subtransaction; false if that failed. */
+static bool
+try_batch(QsCall *call, int first, int count, QsTaskBatch write, void *arg,
+		  int64 *done, char **error)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool ended = false;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		CommandCounterIncrement();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		*done = write(call, first, count, arg);
+		PopActiveSnapshot();
+		ReleaseCurrentSubTransaction();
+		ended = true;
+	}
+	PG_CATCH();
+	{
+		*error = catch_error(caller);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return ended;
+}
+
+/*
+ * Writes a batch of rows; if that fails, for a trigger or a foreign key of a
+ * user's, one by one, so that a row which cannot be written keeps no other.
+ * Such a row is logged, without what is in it. Returns how many things were
+ * done.
+ */
+int64
+qs_task_batch(QsCall *call, int count, QsTaskBatch write, void *arg)
+{
+	int64		all = 0;
+	char	   *error = NULL;
+
+	if (count == 0)
+		return 0;
+	/* a subtransaction that fails would unpin it */
+	qs_pin_search_path(call);
+	if (try_batch(call, 0, count, write, arg, &all, &error))
+		return all;
+	all = 0;
+	for (int i = 0; i < count; i++)
+	{
+		int64		done = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		if (try_batch(call, i, 1, write, arg, &done, &error))
+			all += done;
+		else
+			ereport(LOG,
+					(errmsg("maintenance leaves a row as it is: %s", error)));
+	}
+	return all;
 }
 
 /* Runs a task until it has nothing left to do; its row for the caller. */

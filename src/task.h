@@ -29,11 +29,21 @@ typedef struct QsTask
 								 * leaves more, as long as that took */
 } QsTask;
 
+/*
+ * A batch of rows that a task writes, from first on; it is called again with
+ * fewer of them if it fails. Returns how many things it did.
+ */
+typedef int64 (*QsTaskBatch) (QsCall *call, int first, int count, void *arg);
+
+extern int64 qs_task_batch(QsCall *call, int count, QsTaskBatch write,
+						   void *arg);
+
 extern const QsTask *const qs_tasks[];	/* in the order in which they run */
 extern const int qs_ntasks;
 
 /* each in the module of what it looks after */
 extern const QsTask qs_task_fire;
+extern const QsTask qs_task_rescue;
 extern const QsTask qs_task_keys;
 
 #endif							/* QS_TASK_H */
