@@ -156,8 +156,8 @@ COMMENT ON COLUMN @extschema@.queues.backoff_base IS 'Wait after the first faile
 COMMENT ON COLUMN @extschema@.queues.backoff_factor IS 'By what the wait grows with each further failed attempt.';
 COMMENT ON COLUMN @extschema@.queues.backoff_max IS 'The longest wait, before jitter.';
 COMMENT ON COLUMN @extschema@.queues.backoff_jitter IS 'The wait is multiplied by a random number between 1 - jitter and 1 + jitter.';
-COMMENT ON COLUMN @extschema@.queues.keep_completed IS 'How long a completed or cancelled job stays in its table; 0 deletes it as it ends. Nothing deletes it later yet: see queue_purge().';
-COMMENT ON COLUMN @extschema@.queues.keep_dead IS 'How long a dead letter stays. Not enforced yet: see queue_purge().';
+COMMENT ON COLUMN @extschema@.queues.keep_completed IS 'How long a job stays in its table that has finished; 0 deletes a completed or cancelled one as it ends.';
+COMMENT ON COLUMN @extschema@.queues.keep_dead IS 'How long a dead letter stays.';
 COMMENT ON COLUMN @extschema@.queues.dead_letters IS 'Whether a job that failed for good moves to dead_letter_jobs; if not, it stays with status failed.';
 COMMENT ON COLUMN @extschema@.queues.max_depth IS 'Platform: the most unfinished jobs; NULL means no limit. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.max_payload IS 'The largest payload in bytes, and the largest headers; never above queue_service.max_payload, which NULL means.';

@@ -19,6 +19,7 @@
 #include "range_cache.h"
 #include "slots.h"
 #include "table_info.h"
+#include "task.h"
 #include "task_log.h"
 #include "utils/guc.h"
 #include "waiters.h"
@@ -47,6 +48,7 @@ _PG_init(void)
 	qs_claim_only_init();
 	qs_task_log_init();
 	qs_launcher_init();
+	qs_retention_init();
 	qs_fault_init();
 	MarkGUCPrefixReserved("queue_service");
 }

@@ -32,7 +32,11 @@ PG_FUNCTION_INFO_V1(qs_queue_task);
 const QsTask *const qs_tasks[] = {
 	&qs_task_fire,
 	&qs_task_rescue,
-	&qs_task_keys
+	&qs_task_keys,
+	&qs_task_finished,
+	&qs_task_dead,
+	&qs_task_metrics,
+	&qs_task_alert_history
 };
 const int	qs_ntasks = lengthof(qs_tasks);
 

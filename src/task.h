@@ -45,5 +45,11 @@ extern const int qs_ntasks;
 extern const QsTask qs_task_fire;
 extern const QsTask qs_task_rescue;
 extern const QsTask qs_task_keys;
+extern const QsTask qs_task_finished;
+extern const QsTask qs_task_dead;
+extern const QsTask qs_task_metrics;
+extern const QsTask qs_task_alert_history;
+
+extern void qs_retention_init(void);
 
 #endif							/* QS_TASK_H */
