@@ -6,6 +6,7 @@
 
 #include "access/table.h"
 #include "announce.h"
+#include "bound_tenant.h"
 #include "buckets.h"
 #include "call.h"
 #include "commands/trigger.h"
@@ -152,6 +153,11 @@ qs_queue_health(PG_FUNCTION_ARGS)
 	}
 	put_trigger(fcinfo, cat->table[QS_JOBS]);
 	put_trigger(fcinfo, cat->table[QS_CRITICAL_JOBS]);
+	put(fcinfo, "tenants", true,
+		qs_tenants_are_bound() ?
+		"bound: only superusers, and roles with SET on it, set app.current_tenant" :
+		"not bound: whoever runs SQL of his own may set app.current_tenant; "
+		"see queue_service.bind_tenant");
 	put_tasks(fcinfo, cat);
 	return (Datum) 0;
 }

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "bound_tenant.h"
 #include "buckets.h"
 #include "catalog.h"
 #include "claim_only.h"
@@ -32,6 +33,7 @@ void		_PG_init(void);
 void
 _PG_init(void)
 {
+	qs_bound_tenant_init();
 	qs_catalog_init();
 	qs_queue_init();
 	qs_limit_init();
