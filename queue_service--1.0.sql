@@ -677,6 +677,37 @@ CREATE POLICY tenant_index_policy ON @extschema@.alert_history AS RESTRICTIVE
 	USING (tenant_id = @extschema@.queue_tenant());
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.alert_history', '');
 
+-- The planner estimates by all rows of a table, and EXPLAIN shows its estimates
+-- to whoever may read a column: value by value, what other tenants have in it.
+-- So it is told nothing, of expressions in indexes neither. What we run ourselves is planned by unique keys and
+-- whole prefixes of indexes, for which defaults will do.
+DO $do$
+DECLARE
+	statement text;
+BEGIN
+	FOR statement IN
+		WITH tenant_table AS (
+			SELECT k.attrelid AS oid
+			FROM pg_catalog.pg_extension e
+			JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+				AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e'
+			JOIN pg_catalog.pg_attribute k ON k.attrelid = d.objid AND k.attname = 'tenant_id'
+			JOIN pg_catalog.pg_class c ON c.oid = d.objid AND c.relkind = 'r'
+			WHERE e.extname = 'queue_service')
+		SELECT pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS 0', t.oid::pg_catalog.regclass, a.attname)
+		FROM tenant_table t
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0
+		UNION ALL
+		SELECT pg_catalog.format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS 0', i.indexrelid::pg_catalog.regclass, a.attnum)
+		FROM tenant_table t
+		JOIN pg_catalog.pg_index i ON i.indrelid = t.oid
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indexrelid AND i.indkey[a.attnum - 1] = 0
+	LOOP
+		EXECUTE statement;
+	END LOOP;
+END
+$do$;
+
 -- 5  triggers -----------------------------------------------------------------
 
 CREATE FUNCTION @extschema@._queue_changed()
@@ -1434,7 +1465,8 @@ DECLARE
 	job_columns constant text := 'id, tenant_id, queue_id, run_at, enqueued_at, attempts, max_attempts, priority, job_type, group_key, idempotency_key, schedule_id, leased_by, leased_at, leased_until';
 	live_columns constant text := job_columns || ', held, cancel_requested, final_attempt, status, finish_reason, finished_at';
 	functions text[];
-	tables text[];
+	tables text[] := '{}';
+	readable text[] := '{}';
 BEGIN
 	CASE privilege
 		WHEN 'producer' THEN
@@ -1444,18 +1476,16 @@ BEGIN
 			functions := worker;
 		WHEN 'observer' THEN
 			functions := observer;
-			tables := ARRAY['SELECT ON TABLE @extschema@.queues', 'SELECT ON TABLE @extschema@.queue_metrics',
-				'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health',
-				'SELECT ON TABLE @extschema@.alert_history',
+			readable := ARRAY['queues', 'queue_metrics', 'alert_history'];
+			tables := ARRAY['SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health',
 				format('SELECT (%s) ON TABLE @extschema@.jobs', live_columns),
 				format('SELECT (%s) ON TABLE @extschema@.critical_jobs', live_columns),
 				format('SELECT (%s, source_table, reason, died_at, redriven_at, redriven_as) ON TABLE @extschema@.dead_letter_jobs', job_columns)];
 		WHEN 'admin' THEN
 			functions := admin;
-			tables := ARRAY[insertable] || ARRAY(
-				SELECT format('SELECT ON TABLE @extschema@.%I', t)
-				FROM unnest(ARRAY['queues', 'jobs', 'critical_jobs', 'dead_letter_jobs', 'idempotency_keys',
-					'schedules', 'rate_limits', 'queue_metrics', 'alert_history', 'queue_cache', 'queue_health']) t);
+			readable := ARRAY['queues', 'jobs', 'critical_jobs', 'dead_letter_jobs', 'idempotency_keys',
+				'schedules', 'rate_limits', 'queue_metrics', 'alert_history'];
+			tables := ARRAY[insertable, 'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health'];
 		ELSE
 			RAISE EXCEPTION 'unknown privilege "%"', privilege
 				USING ERRCODE = 'QS021', HINT = 'The privileges are producer, worker, observer and admin.';
@@ -1469,7 +1499,13 @@ BEGIN
 			FROM pg_proc p
 			WHERE p.pronamespace = '@extschema@'::regnamespace
 			AND (p.proname = ANY (functions) OR all_tenants AND p.proname = '_queue_all_tenants')
-			UNION ALL SELECT unnest(tables)) o (object);
+			UNION ALL SELECT unnest(tables)
+			-- column by column: a right to the whole table is also one to its
+			-- system columns, which tell what other tenants do
+			UNION ALL SELECT format('SELECT (%s) ON TABLE %s', string_agg(format('%I', a.attname), ', ' ORDER BY a.attnum), a.attrelid::regclass)
+			FROM unnest(readable) r
+			JOIN pg_attribute a ON a.attrelid = format('@extschema@.%I', r)::regclass AND a.attnum > 0 AND NOT a.attisdropped
+			GROUP BY a.attrelid) o (object);
 END
 $function$;
 COMMENT ON FUNCTION @extschema@._queue_privilege_statements(name, text, boolean, boolean) IS

@@ -214,6 +214,14 @@ SELECT format('%s %s', name, format_type(atttypid, atttypmod)) AS object FROM au
 WHERE format_type(atttypid, atttypmod) NOT IN ('uuid', 'text', 'integer', 'smallint', 'bigint', 'boolean',
 	'double precision', 'interval', 'timestamp with time zone', 'jsonb');
 
+-- Estimates of the planner would tell what other tenants have in a column.
+CREATE VIEW rule.table_statistics AS
+SELECT format('%s.%s has statistics', c.relname, a.attname) AS object
+FROM (SELECT oid, relname, NULL::int2vector AS keys FROM audit.tenant_table
+	UNION ALL SELECT i.indexrelid, i.name, i.indkey FROM audit.index i) c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE a.attstattarget IS DISTINCT FROM 0 AND (c.keys IS NULL OR c.keys[a.attnum - 1] = 0);
+
 -- Keys
 
 CREATE VIEW rule.key_to_tenants AS

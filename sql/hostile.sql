@@ -248,11 +248,61 @@ SELECT rows > 20 AS some, rows = :before_rows AS as_many, digest = :'before_dige
 ROLLBACK;
 RESET ROLE;
 
+-- The same matrix for each privilege alone, with and without all_tenants, and
+-- for a role that has none. What a role may not execute is refused whatever it
+-- is called with; what it may tells no foreign object from a missing one. Its
+-- internal functions are refused but for those that its views call.
+GRANT USAGE ON SCHEMA hostile TO PUBLIC;
+GRANT SELECT ON hostile.call TO PUBLIC;
+CREATE TABLE hostile.outcome_of (role text, function text, argument text, variant text, kind text, whose text, outcome text);
+GRANT INSERT ON hostile.outcome_of TO PUBLIC;
+CREATE VIEW hostile.internal AS
+SELECT p.proname AS function, format('SELECT %s(%s)', p.oid::regproc,
+	(SELECT string_agg(format('NULL::%s', format_type(t, NULL)), ', ') FROM unnest(p.proargtypes::oid[]) t)) AS call
+FROM pg_proc p
+JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'queue_service'
+WHERE p.proname LIKE '\_%';
+GRANT SELECT ON hostile.internal TO PUBLIC;
+CREATE PROCEDURE hostile.try_role(privilege text, all_tenants boolean) LANGUAGE plpgsql AS $$
+DECLARE
+	role text := concat_ws('_', 'regress_hostile', privilege, CASE WHEN all_tenants THEN 'all' END);
+BEGIN
+	EXECUTE format('CREATE ROLE %I', role);
+	PERFORM queue_grant(role, privilege, all_tenants) WHERE privilege <> 'none';
+	EXECUTE format('GRANT USAGE ON SCHEMA public TO %I; SET LOCAL ROLE %1$I', role);
+	INSERT INTO hostile.outcome_of
+	SELECT role, c.function, c.argument, c.variant, c.kind, c.whose, hostile.outcome(c.call) FROM hostile.call c WHERE c.variant = ''
+	UNION ALL SELECT role, i.function, 'internal', '', '', '', hostile.outcome(i.call) FROM hostile.internal i;
+	RESET ROLE;
+	EXECUTE format('DROP OWNED BY %I; DROP ROLE %1$I', role);
+END
+$$;
+CALL hostile.try_role('none', false);
+CALL hostile.try_role('producer', false);
+CALL hostile.try_role('producer', true);
+CALL hostile.try_role('worker', false);
+CALL hostile.try_role('worker', true);
+CALL hostile.try_role('observer', false);
+CALL hostile.try_role('observer', true);
+CALL hostile.try_role('admin', false);
+CALL hostile.try_role('admin', true);
+SELECT f.role, f.function, f.argument, f.variant, f.kind, f.outcome AS foreign, m.outcome AS missing
+FROM hostile.outcome_of f JOIN hostile.outcome_of m USING (role, function, argument, variant, kind)
+WHERE f.whose = 'foreign' AND m.whose = 'missing' AND f.outcome IS DISTINCT FROM m.outcome;
+SELECT role, bool_or(NOT refused) AS executes,
+	string_agg(function, ' ' ORDER BY function) FILTER (WHERE NOT refused AND sometimes) AS sometimes,
+	string_agg(function, ' ' ORDER BY function) FILTER (WHERE NOT refused AND function LIKE '\_%') AS internal
+FROM (SELECT role, function, bool_and(outcome LIKE '42501: permission denied for function %') AS refused,
+		bool_or(outcome LIKE '42501: permission denied for function %') AS sometimes
+	FROM hostile.outcome_of GROUP BY 1, 2) r
+GROUP BY role ORDER BY role;
+
 -- Without a tenant in its one form, functions fail and tables are empty. Each
 -- function is called for what the tenant owns.
 CREATE VIEW hostile.readable AS
 SELECT c.oid::regclass AS name FROM pg_class c
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND has_table_privilege('regress_hostile', c.oid, 'SELECT');
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND has_any_column_privilege('regress_hostile', c.oid, 'SELECT');
 GRANT SELECT ON hostile.readable TO regress_hostile;
 CREATE FUNCTION hostile.under(value text, OUT rows bigint, OUT tenant boolean, OUT outcomes text) LANGUAGE plpgsql AS $$
 DECLARE
@@ -419,8 +469,12 @@ SET row_security = off;
 SELECT hostile.brief(hostile.outcome('SELECT FROM queues')) AS no_row_security;
 RESET row_security;
 SELECT hostile.brief(hostile.outcome('SET session_replication_role = replica')) AS no_triggers;
+RESET ROLE;
 CREATE TABLE own.jobs (LIKE public.jobs INCLUDING DEFAULTS);
 CREATE TABLE own.queues (LIKE public.queues INCLUDING DEFAULTS);
+ALTER TABLE own.jobs OWNER TO regress_hostile;
+ALTER TABLE own.queues OWNER TO regress_hostile;
+SET ROLE regress_hostile;
 CREATE FUNCTION own.current_setting(text, boolean) RETURNS text LANGUAGE sql AS 'SELECT ''00000000-0000-7000-8000-00000000000b''';
 CREATE FUNCTION own.queue_tenant() RETURNS uuid LANGUAGE sql AS 'SELECT ''00000000-0000-7000-8000-00000000000b''::uuid';
 CREATE FUNCTION own.always(uuid, uuid) RETURNS boolean LANGUAGE sql AS 'SELECT true';
