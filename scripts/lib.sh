@@ -76,6 +76,34 @@ need_tools()
 	have_tools || die "packages are installed, but PostgreSQL was not found"
 }
 
+# need_pgbouncer: install PgBouncer, if it can be had; its test is skipped else.
+# Its package would start a service, which is none of our business.
+need_pgbouncer()
+{
+	local root=() policy=/usr/sbin/policy-rc.d
+
+	! command -v pgbouncer >/dev/null && [ ! -x /usr/sbin/pgbouncer ] || return 0
+	command -v apt-get >/dev/null || return 0
+	if [ "$(id -u)" != 0 ]
+	then
+		root=(sudo -n)
+		sudo -n true 2>/dev/null || return 0
+	fi
+	echo "Installing PgBouncer ..."
+	if [ -e $policy ]
+	then
+		policy=
+	else
+		printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee $policy >/dev/null
+		"${root[@]}" chmod +x $policy
+	fi
+	"${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends pgbouncer \
+		</dev/null || echo "PgBouncer could not be installed"
+	[ -z "$policy" ] || "${root[@]}" rm -f $policy
+	hash -r
+}
+
 # Make $QS_BUILD, where the user that owns the servers can work. If that user
 # cannot reach this checkout (in a home that is closed to others, say),
 # tmp_check is a link to a folder that it can.
