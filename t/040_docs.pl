@@ -115,7 +115,7 @@ sub run_blocks
 			r name;
 		BEGIN
 			FOR r IN SELECT rolname FROM pg_roles WHERE oid >= 16384 LOOP
-				EXECUTE format('DROP ROLE %I', r);
+				EXECUTE format('DROP OWNED BY %I; DROP ROLE %1$I', r);
 			END LOOP;
 		END $$});
 }

@@ -81,6 +81,14 @@ is(outcome('tenant', $seen), 'own', 'and sees what is its own');
 is(outcome('tenant', q{SELECT payload FROM queue_peek('own')}), '"own"', 'its functions work');
 is(outcome('tenant', q{SELECT queue_peek('other')}), 'QS010', 'for itself');
 
+# attack: Bound: SET, SET LOCAL, RESET, set_config(), pg_settings, DO, a default, a condition, beside a claim
+# fails: 42501: app.current_tenant is a setting for superusers and for who was granted SET on it
+# attack: Bound: the SET of a function or procedure, SET in one, SECURITY DEFINER of one's own
+# fails: 42501, when it is defined or when it is called; a function of one's own runs as oneself
+# attack: Bound: ALTER ROLE of one's own, or as CREATEROLE; ALTER ROLE ALL, ALTER DATABASE, ALTER SYSTEM, GRANT SET
+# fails: 42501: what is stored is checked when it is stored; also before tenants are bound, as nobody but a superuser stores a setting that no library defines
+# attack: Bound: SET ROLE, SET ROLE NONE and SET SESSION AUTHORIZATION, to come by another tenant
+# fails: the tenant is that of the session; a role that is taken on brings none. Only superusers change the session's role
 # Every way to change it. What follows in the session is its own tenant.
 my $set = "app.current_tenant = '$other'";
 my $config = "set_config('app.current_tenant', '$other'";
@@ -130,10 +138,14 @@ foreach (@refused)
 }
 is(outcome('tenant', $who), $own, 'none of it stays');
 is(outcome('creator', "ALTER ROLE tenant SET $set"), '42501', 'refused: ALTER ROLE by who may create roles');
+# attack: Bound: PGOPTIONS
+# fails: the connection is refused
 like(outcome('tenant', $who, options => "-c app.current_tenant=$other"), qr/^(42501|permission denied)/, 'refused: PGOPTIONS');
 like(outcome('tenant', $who, options => "--app.current_tenant=$other"), qr/^(42501|permission denied)/, 'refused: PGOPTIONS, the long way');
 is(outcome('tenant', "SET search_path = pg_catalog; $who"), $own, 'other settings are free');
 
+# attack: Bound: RESET ALL and DISCARD ALL
+# fails: they give back what the session began with: the tenant of the role that logged in
 # What clears a session gives it back the tenant that it began with.
 is(outcome('tenant', "$_; $who; $seen"), "$own\nown", $_)
   foreach 'RESET ALL', 'DISCARD ALL', 'SET ROLE tenant2; RESET ALL; RESET ROLE', 'SET ROLE NONE; DISCARD ALL',
@@ -171,6 +183,8 @@ $node->safe_psql('postgres', qq{
 is(outcome('tenant', "SELECT queues_of_other(); $who"), "$other\n$own", 'SET of a SECURITY DEFINER of a superuser');
 is(outcome('tenant', "SELECT invoked(); $who"), "$own 42501", 'refused: SET of a function of a superuser that is invoked');
 
+# attack: Bound: parallel workers, whose settings are put in place anew
+# fails: they have the tenant of their leader
 # Parallel workers, and what is prepared before.
 my $parallel = 'SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;'
   . ' SET enable_indexscan = off; SET enable_bitmapscan = off; SET enable_indexonlyscan = off;';
@@ -195,6 +209,8 @@ is(outcome('tenant', $seen, db => 'restored'), 'own', 'and the tenant sees its o
 command_ok([ 'pg_dumpall', '-g', '-h', $node->host, '-p', $node->port, '-f', $dump ], 'pg_dumpall');
 like(slurp_file($dump), qr/^ALTER ROLE tenant SET "app.current_tenant" TO '$own';$/m, 'dumps whose a role is');
 
+# attack: Bound: have the library loaded late, or not at all, so that nothing is bound
+# fails: then nobody is served: QS041
 # Not preloaded, the library serves nobody, rather than tenants that are not bound.
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
 $node->restart;
