@@ -7,6 +7,8 @@
 #                           and check-compilers; TESTS="name name" picks tests
 #   make check-assert       the same and more, on a PostgreSQL with assertions,
 #                           which it builds the first time
+#   make check-cron         cron expressions against cron-parser, from npm:
+#                           CRON_EXPRESSIONS (20000) in twenty time zones
 #   make fuzz               key ranges, token buckets, cron, each for FUZZ_SECONDS
 #   make bench              measure it; bench-flat and bench-endurance show how
 #                           flat it stays, bench-wakeup how soon a worker has a
@@ -53,7 +55,7 @@ override with_llvm = no
 # These run scripts that find or install what they need, so they work where
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
-	check-assert check-limits check-mutants fuzz bench bench-flat bench-endurance \
+	check-assert check-cron check-limits check-mutants fuzz bench bench-flat bench-endurance \
 	bench-wakeup bench-limited bench-limits bench-peers bench-tokens stress \
 	stress-limits quickstart psql
 
@@ -82,6 +84,8 @@ check-assert:
 	@scripts/check-assert all $(TESTS)
 check-limits:
 	@LIMITS_SECONDS=$${LIMITS_SECONDS:-60} scripts/check tap 063_limits
+check-cron:
+	@fuzz/cron_parser/run
 check-mutants:
 	@mutants/run $(TESTS)
 fuzz:
