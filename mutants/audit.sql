@@ -169,15 +169,15 @@ CREATE INDEX alert_history_queue_idx ON alert_history (tenant_id, queue_id) WHER
 CREATE INDEX ON jobs (queue_id, status);
 -- claim_is_hot critical_jobs_like_jobs: a predicate
 CREATE INDEX ON jobs (queue_id) WHERE status = 'processing';
--- claim_is_hot critical_jobs_like_jobs: an expression
+-- claim_is_hot critical_jobs_like_jobs table_statistics: an expression
 CREATE INDEX ON critical_jobs ((coalesce(leased_until, run_at)));
 -- claim_is_hot critical_jobs_like_jobs: an included column
 CREATE INDEX ON jobs (queue_id) INCLUDE (attempts);
 
--- critical_jobs_like_jobs: a column more
+-- critical_jobs_like_jobs table_statistics: a column more
 ALTER TABLE jobs ADD note text;
 COMMENT ON COLUMN jobs.note IS 'For people.';
--- critical_jobs_like_jobs: a column that was dropped counts as well
+-- critical_jobs_like_jobs table_statistics: a column that was dropped counts as well
 ALTER TABLE critical_jobs DROP headers, ADD headers jsonb;
 COMMENT ON COLUMN critical_jobs.headers IS 'Data about the job.';
 -- critical_jobs_like_jobs: a check less
