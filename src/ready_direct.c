@@ -6,25 +6,20 @@
  * row was deleted or moved away by a committed transaction is gone for every
  * claimer from now on, however old the snapshots are that still see the row.
  * So each index entry is looked at once, its whole HOT chain is classified as
- * VACUUM would, and runs of entries that need not be looked at again go into
- * the range cache (range_cache.h), to be jumped over by the next claims.
+ * VACUUM would (ready_entry.h), and runs of entries that need not be looked at
+ * again go into the range cache (range_cache.h), to be jumped over by the next
+ * claims.
  *
  * The scan uses SnapshotAny, which makes nbtree keep its pin on the leaf page
  * that is being read; so VACUUM cannot give a line pointer to another row
  * while we follow the entry to it.
  *
  * Rules for the ranges:
- *	 An entry is dead only if all members of its chain are, as seen under the
- *	 lock of the page. A member that goes on at another page has an entry of
- *	 its own there, which its writer announces.
  *	 No range has the key of an entry that is not as the range says. Entries of
  *	 equal keys stand in the order of their places, so the newer version may
  *	 come first. Therefore a range ends before the key of the entry that ended
  *	 it, whatever equal ones came before, and begins after it.
  *	 A range ends at a key that an entry has, or right behind the last one.
- *	 Of a lease is believed that it goes on as long as it already has, and some
- *	 more, never that it lasts until its end: most jobs end long before, and
- *	 what is dead then should become part of the one range of what is dead.
  *
  * At REPEATABLE READ and above a job must also be visible to the snapshot.
  * The scan takes no predicate locks; the update of the job does.
@@ -34,15 +29,14 @@
 #include "access/heapam.h"
 #include "access/nbtree.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "announce.h"
 #include "catalog/pg_am.h"
 #include "compat.h"
 #include "fault.h"
 #include "miscadmin.h"
 #include "ready_direct.h"
+#include "ready_entry.h"
 #include "storage/bufmgr.h"
-#include "storage/procarray.h"
 #include "table_info.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -59,33 +53,8 @@
 #define MAX_LOOKS 3				/* at a row that changes while it is looked at */
 #define MAX_RESTARTS 3			/* for rows that moved to where the scan was */
 
-/* How long a lease is believed to go on: 250 ms, or 8 times its age. */
-#define LEASE_GOES_ON (250 * INT64CONST(1000))
-#define LEASE_AGES 8
-
 /* More entries than these are not stepped over, but cost another descent. */
 #define MAX_STEPS 24
-
-typedef enum EntryState
-{
-	ENTRY_DEAD,					/* for ever */
-	ENTRY_LEASED,				/* until a time */
-	ENTRY_BUSY,					/* while a transaction runs */
-	ENTRY_CLAIMABLE,
-	ENTRY_OTHER					/* nothing that can be said for longer */
-} EntryState;
-
-typedef struct Entry
-{
-	EntryState	state;
-	QsRangeKey	key;
-	TimestampTz until;			/* of a lease */
-	TimestampTz goes_on;		/* that it is believed to; not after until */
-	TransactionId xid;			/* that is busy with it */
-	ItemPointerData tid;		/* of the row that is claimable */
-	bool		all_dead;		/* the index may forget the entry */
-	bool		over;			/* a lease that ran out, to be the last */
-} Entry;
 
 /* Positions the scan at the first entry whose key is not less than from. */
 static void
@@ -187,7 +156,7 @@ ends_close(TimestampTz now, TimestampTz a, TimestampTz b)
 
 /* Whether an entry that is leased or busy may join the run as it is. */
 static bool
-may_join(QsDirectScan *direct, const Entry *entry)
+may_join(QsDirectScan *direct, const QsEntry *entry)
 {
 	const QsRange *range = &direct->run.range;
 
@@ -204,7 +173,7 @@ may_join(QsDirectScan *direct, const Entry *entry)
 }
 
 static void
-join(QsRange *range, const Entry *entry)
+join(QsRange *range, const QsEntry *entry)
 {
 	if (entry->state == ENTRY_LEASED)
 	{
@@ -247,7 +216,7 @@ join_dead(QsDirectScan *direct, const QsRangeKey *key)
 
 /* Adds what was seen of an entry to the run, or ends it there. */
 static void
-note_entry(QsDirectScan *direct, const Entry *entry)
+note_entry(QsDirectScan *direct, const QsEntry *entry)
 {
 	QsRun	   *run = &direct->run;
 	QsRangeKey	after = entry->key;
@@ -364,206 +333,9 @@ entry_key(QsDirectScan *direct, QsRangeKey *key)
 		   UUID_LEN);
 }
 
-/* Whether somebody has locked the row against updates, as a claim does. */
-static bool
-is_locked(HeapTupleHeader row)
-{
-	return !(row->t_infomask & HEAP_XMAX_INVALID) &&
-		HEAP_XMAX_IS_LOCKED_ONLY(row->t_infomask) &&
-		!HEAP_XMAX_IS_KEYSHR_LOCKED(row->t_infomask) &&
-		(row->t_infomask & HEAP_XMAX_IS_MULTI ||
-		 TransactionIdIsInProgress(HeapTupleHeaderGetRawXmax(row)));
-}
-
-static TimestampTz
-goes_on(TimestampTz now, TimestampTz until, Datum leased_at, bool not_known)
-{
-	int64		age = not_known ? 0 : now - DatumGetTimestampTz(leased_at);
-
-	/* a time that somebody made up may be any */
-	age = Max(0, Min(age, USECS_PER_DAY));
-	return Min(until, now + Max(LEASE_GOES_ON, LEASE_AGES * age));
-}
-
-/* Whether a lease of the row is its last, as qs_job_is_over() says. */
-static bool
-is_over(HeapTuple tuple, TupleDesc desc)
-{
-	bool		isnull;
-
-	return DatumGetBool(heap_getattr(tuple, QS_JOB_FINAL_ATTEMPT, desc, &isnull)) ||
-		DatumGetBool(heap_getattr(tuple, QS_JOB_CANCEL_REQUESTED, desc, &isnull));
-}
-
-/* What a row is that is the latest committed one, or our own. */
-static void
-classify_row(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
-{
-	TupleDesc	desc = RelationGetDescr(direct->table->rel);
-	bool		isnull;
-	Datum		status = heap_getattr(tuple, QS_JOB_STATUS, desc, &isnull);
-	Datum		until;
-	Datum		leased_at;
-
-	entry->tid = tuple->t_self;
-	entry->state = ENTRY_CLAIMABLE;
-	if (direct->looks && is_locked(tuple->t_data))
-		entry->state = ENTRY_OTHER;
-	if (qs_text_is(status, "pending"))
-		return;
-	if (!qs_text_is(status, "processing"))
-	{
-		/* finished in a way that left it in the index: a row of no use */
-		entry->state = ENTRY_OTHER;
-		return;
-	}
-	until = heap_getattr(tuple, QS_JOB_LEASED_UNTIL, desc, &isnull);
-	entry->until = DatumGetTimestampTz(until);
-	if (entry->until <= direct->table->call->now)
-	{
-		entry->over = direct->looks && is_over(tuple, desc);
-		return;
-	}
-	entry->state = ENTRY_LEASED;
-	leased_at = heap_getattr(tuple, QS_JOB_LEASED_AT, desc, &isnull);
-	entry->goes_on = goes_on(direct->table->call->now, entry->until, leased_at,
-							 isnull);
-}
-
-static bool
-is_own(TransactionId xid)
-{
-	return TransactionIdIsCurrentTransactionId(xid);
-}
-
-/*
- * Notes if a dead row goes on under another key and did not yet when the call
- * began: it may now be where the scan has been.
- */
-static void
-note_move(QsDirectScan *direct, HeapTuple tuple)
-{
-	if (!direct->moved && !HeapTupleIsHotUpdated(tuple) &&
-		!ItemPointerEquals(&tuple->t_data->t_ctid, &tuple->t_self) &&
-		XidInMVCCSnapshot(HeapTupleHeaderGetUpdateXid(tuple->t_data),
-						  GetActiveSnapshot()))
-		direct->moved = true;
-}
-
-/*
- * Looks at one member of a chain; true if the ones after it are to be looked
- * at as well. The page is locked.
- */
-static bool
-classify_member(QsDirectScan *direct, HeapTuple tuple, Entry *entry)
-{
-	TransactionId dead_after;
-
-	switch (HeapTupleSatisfiesVacuumHorizon(tuple, direct->buffer, &dead_after))
-	{
-		case HEAPTUPLE_DEAD:
-			return true;
-		case HEAPTUPLE_RECENTLY_DEAD:
-			note_move(direct, tuple);
-			/* without the hint its commit may not be on disk */
-			if (!(tuple->t_data->t_infomask & HEAP_XMAX_COMMITTED) ||
-				!GlobalVisTestIsRemovableXid(direct->horizon, dead_after))
-				entry->all_dead = false;
-			return true;
-		case HEAPTUPLE_LIVE:
-			entry->all_dead = false;
-			classify_row(direct, tuple, entry);
-			return false;
-		case HEAPTUPLE_INSERT_IN_PROGRESS:
-			entry->all_dead = false;
-			entry->xid = HeapTupleHeaderGetXmin(tuple->t_data);
-			if (is_own(entry->xid))
-			{
-				classify_row(direct, tuple, entry);
-				/* our own lease ends if we roll back */
-				if (entry->state == ENTRY_LEASED)
-					entry->state = ENTRY_BUSY;
-				return false;
-			}
-			entry->state = ENTRY_BUSY;
-			return true;
-		case HEAPTUPLE_DELETE_IN_PROGRESS:
-			entry->all_dead = false;
-			entry->state = ENTRY_BUSY;
-			entry->xid = HeapTupleHeaderGetUpdateXid(tuple->t_data);
-			return true;
-	}
-	return true;				/* keep compiler quiet */
-}
-
-/* Classifies all members of the HOT chain that the entry leads to. */
-static void
-classify_chain(QsDirectScan *direct, ItemPointer tid, Entry *entry)
-{
-	Relation	rel = direct->table->rel;
-	BlockNumber block = ItemPointerGetBlockNumber(tid);
-	OffsetNumber offset = ItemPointerGetOffsetNumber(tid);
-	TransactionId previous_xmax = InvalidTransactionId;
-	bool		at_start = true;
-	Page		page;
-
-	if (!BufferIsValid(direct->buffer) ||
-		BufferGetBlockNumber(direct->buffer) != block)
-	{
-		direct->buffer = ReleaseAndReadBuffer(direct->buffer, rel, block);
-		heap_page_prune_opt(rel, direct->buffer);
-	}
-	LockBuffer(direct->buffer, BUFFER_LOCK_SHARE);
-	page = BufferGetPage(direct->buffer);
-	entry->state = ENTRY_DEAD;
-	entry->all_dead = true;
-
-	for (;;)
-	{
-		ItemId		item;
-		HeapTupleData tuple;
-
-		if (offset < FirstOffsetNumber || offset > PageGetMaxOffsetNumber(page))
-			break;
-		item = PageGetItemId(page, offset);
-		if (!ItemIdIsNormal(item))
-		{
-			if (!ItemIdIsRedirected(item) || !at_start)
-				break;
-			offset = ItemIdGetRedirect(item);
-			at_start = false;
-			continue;
-		}
-
-		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
-		tuple.t_len = ItemIdGetLength(item);
-		tuple.t_tableOid = RelationGetRelid(rel);
-		ItemPointerSet(&tuple.t_self, block, offset);
-		if (at_start && HeapTupleIsHeapOnly(&tuple))
-			break;
-		if (TransactionIdIsValid(previous_xmax) &&
-			!TransactionIdEquals(previous_xmax,
-								 HeapTupleHeaderGetXmin(tuple.t_data)))
-			break;
-		if (!classify_member(direct, &tuple, entry) ||
-			!HeapTupleIsHotUpdated(&tuple))
-			break;
-		offset = ItemPointerGetOffsetNumber(&tuple.t_data->t_ctid);
-		previous_xmax = HeapTupleHeaderGetUpdateXid(tuple.t_data);
-		at_start = false;
-	}
-	/*
-	 * What a crash may still undo, the index must not forget: its page can be
-	 * written before the WAL is that ended the row, or pruned it.
-	 */
-	if (entry->all_dead && XLogNeedsFlush(BufferGetLSNAtomic(direct->buffer)))
-		entry->all_dead = false;
-	LockBuffer(direct->buffer, BUFFER_LOCK_UNLOCK);
-}
-
 /* Whether the snapshot sees the row, which only matters if it lasts. */
 static bool
-is_visible(QsDirectScan *direct, const Entry *entry)
+is_visible(QsDirectScan *direct, const QsEntry *entry)
 {
 	HeapTupleData tuple;
 	ItemId		item;
@@ -590,7 +362,7 @@ is_visible(QsDirectScan *direct, const Entry *entry)
  * What changes between the look and the lock is looked at again.
  */
 static void
-look_at(QsDirectScan *direct, ItemPointer tid, Entry *entry)
+look_at(QsDirectScan *direct, ItemPointer tid, QsEntry *entry)
 {
 	QsTable    *table = direct->table;
 
@@ -599,7 +371,7 @@ look_at(QsDirectScan *direct, ItemPointer tid, Entry *entry)
 		TM_FailureData tmfd;
 		TM_Result	result;
 
-		classify_chain(direct, tid, entry);
+		qs_classify_entry(direct, tid, entry);
 		if (entry->state != ENTRY_CLAIMABLE || direct->looks)
 			return;
 		if (!is_visible(direct, entry))
@@ -763,7 +535,7 @@ qs_direct_next(QsDirectScan *direct)
 	for (;;)
 	{
 		ItemPointer tid;
-		Entry		entry;
+		QsEntry		entry;
 
 		CHECK_FOR_INTERRUPTS();
 		tid = index_getnext_tid(direct->scan, ForwardScanDirection);
