@@ -139,7 +139,7 @@ CREATE TABLE @extschema@.queues (
 		AND backoff_base <= '365 days' AND backoff_factor BETWEEN 1 AND 100 AND backoff_jitter BETWEEN 0 AND 1),
 	CONSTRAINT keep_valid CHECK (keep_completed >= '0' AND keep_dead >= '0'),
 	CONSTRAINT limits_valid CHECK (max_depth > 0 AND max_payload > 0 AND max_concurrency > 0 AND octet_length(rate_limiter) BETWEEN 1 AND 128
-		AND critical_reserve >= 0 AND weight BETWEEN 1 AND 1000 AND ageing > '0' AND group_concurrency > 0),
+		AND critical_reserve >= 0 AND weight BETWEEN 1 AND 1000 AND ageing > '0' AND ageing <= '365 days' AND group_concurrency > 0),
 	CONSTRAINT group_on_failure_valid CHECK (group_on_failure IN ('block', 'pass')),
 	CONSTRAINT alerts_valid CHECK (alert_depth > 0 AND alert_age > '0' AND alert_dead > 0)
 );
@@ -165,7 +165,7 @@ COMMENT ON COLUMN @extschema@.queues.max_concurrency IS 'Platform: the most jobs
 COMMENT ON COLUMN @extschema@.queues.critical_reserve IS 'Platform: slots of max_concurrency that only critical jobs take.';
 COMMENT ON COLUMN @extschema@.queues.rate_limiter IS 'Platform: the service whose tokens a claim takes, one for each job: of the tenant''s own share and of the service; NULL means no limit.';
 COMMENT ON COLUMN @extschema@.queues.weight IS 'Platform: the share of claims that serve all tenants. Not enforced yet.';
-COMMENT ON COLUMN @extschema@.queues.ageing IS 'How much waiting outweighs one level of priority; NULL means no ageing. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.ageing IS 'How much waiting outweighs one level of priority: jobs go by run_at - priority x ageing. A month counts as 30 days; NULL means no ageing.';
 COMMENT ON COLUMN @extschema@.queues.group_concurrency IS 'How many jobs of one group_key run at once; NULL means no limit. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.group_on_failure IS 'Whether a failed job blocks its group until it is retried, or lets it pass. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.alert_depth IS 'Alert threshold: waiting jobs. Not enforced yet.';

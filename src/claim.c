@@ -2,7 +2,8 @@
  * claim.c
  *	  Claims jobs: see claim.h.
  *
- * A queue's critical jobs come before all others. A caller that serves all
+ * A queue's critical jobs come before all others; ageing orders each of the two
+ * within itself. A caller that serves all
  * tenants gets one job of each tenant in turn, from a different tenant on with
  * each call.
  */
@@ -127,7 +128,7 @@ claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue,
 		return 0;
 	has_slot = true;
 	table = qs_jobs_table(jobs, kind);
-	qs_direct_begin(&ready, table, &queue->id);
+	qs_direct_begin(&ready, table, &queue->id, queue->ageing);
 	while (has_slot && qs_direct_next(&ready))
 	{
 		if (qs_text_is(qs_get(table, QS_JOB_STATUS), "processing"))

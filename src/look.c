@@ -43,18 +43,41 @@ static QsStatement select_job = {
 };
 
 /* the claimable jobs of a queue, in the order in which they are claimed */
-#define CLAIMABLE(table, critical) \
+#define READY "tenant_id = $1 AND queue_id = $2 AND finished_at IS NULL AND NOT held"
+#define CLAIMABLE(table, critical, condition) \
 	"(SELECT id, " critical ", job_type, payload, priority, run_at, attempts," \
 	" max_attempts FROM @" table \
-	" WHERE tenant_id = $1 AND queue_id = $2 AND finished_at IS NULL" \
-	" AND NOT held AND run_at <= $3" \
-	" AND (status = 'pending' OR leased_until <= $3)" \
+	" WHERE " READY " AND run_at <= $3" \
+	" AND (status = 'pending' OR leased_until <= $3)" condition \
 	" ORDER BY priority DESC, run_at, id LIMIT $4)"
 
 static QsStatement select_claimable = {
-	.sql = CLAIMABLE("critical_jobs", "true")
-	" UNION ALL " CLAIMABLE("jobs", "false"),
+	.sql = CLAIMABLE("critical_jobs", "true", "")
+	" UNION ALL " CLAIMABLE("jobs", "false", ""),
 	.nargs = 4, .argtypes = {UUIDOID, UUIDOID, TIMESTAMPTZOID, INT4OID}
+};
+
+/*
+ * With ageing: the first ones of each priority in use, merged as ageing.h says.
+ * Numeric, since an interval has no exact product.
+ */
+#define CLAIMABLE_AGEING(table, critical) \
+	"(WITH RECURSIVE level (p) AS (" \
+	"(SELECT priority FROM @" table " WHERE " READY \
+	" ORDER BY priority DESC LIMIT 1)" \
+	" UNION ALL SELECT (SELECT priority FROM @" table " WHERE " READY \
+	" AND priority < level.p ORDER BY priority DESC LIMIT 1)" \
+	" FROM level WHERE level.p IS NOT NULL)" \
+	" SELECT c.* FROM level, LATERAL " \
+	CLAIMABLE(table, critical, " AND priority = level.p") " c" \
+	" ORDER BY extract(epoch FROM c.run_at) * 1000000 - c.priority * $5::numeric," \
+	" c.run_at, c.id LIMIT $4)"
+
+static QsStatement select_claimable_ageing = {
+	.sql = CLAIMABLE_AGEING("critical_jobs", "true")
+	" UNION ALL " CLAIMABLE_AGEING("jobs", "false"),
+	.nargs = 5,
+	.argtypes = {UUIDOID, UUIDOID, TIMESTAMPTZOID, INT4OID, INT8OID}
 };
 
 /* Copies the last statement's rows, all of ncolumns, into the result. */
@@ -99,7 +122,7 @@ queue_peek(PG_FUNCTION_ARGS)
 {
 	QsCall		call;
 	QsQueue		queue;
-	Datum		args[4];
+	Datum		args[5];
 	int			max_jobs;
 
 	qs_begin_read(&call, fcinfo, QS_ONE_TENANT);
@@ -109,11 +132,13 @@ queue_peek(PG_FUNCTION_ARGS)
 	args[1] = UUIDPGetDatum(&queue.id);
 	args[2] = TimestampTzGetDatum(call.now);
 	args[3] = Int32GetDatum(max_jobs);
+	args[4] = Int64GetDatum(queue.ageing);
 	qs_begin_rows(fcinfo);
 	qs_connect();
 	put_rows(fcinfo,
 			 queue.paused ? 0 :
-			 qs_read(&select_claimable, &call, args, NULL, max_jobs),
+			 qs_read(queue.ageing > 0 ? &select_claimable_ageing : &select_claimable,
+					 &call, args, NULL, max_jobs),
 			 PEEK_COLUMNS);
 	SPI_finish();
 	qs_end(&call);

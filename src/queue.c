@@ -65,6 +65,7 @@ enum Column
 	COLUMN_MAX_CONCURRENCY,
 	COLUMN_CRITICAL_RESERVE,
 	COLUMN_RATE_LIMITER,
+	COLUMN_AGEING,
 	COLUMN_DEFAULT_LEASE,
 	COLUMN_BACKOFF_BASE,
 	COLUMN_BACKOFF_MAX,
@@ -83,9 +84,9 @@ static const struct
 	{"keep_completed", INTERVALOID}, {"max_attempts", INT4OID},
 	{"max_payload", INT4OID}, {"max_concurrency", INT4OID},
 	{"critical_reserve", INT4OID}, {"rate_limiter", TEXTOID},
-	{"default_lease", INTERVALOID}, {"backoff_base", INTERVALOID},
-	{"backoff_max", INTERVALOID}, {"backoff_factor", FLOAT8OID},
-	{"backoff_jitter", FLOAT8OID}
+	{"ageing", INTERVALOID}, {"default_lease", INTERVALOID},
+	{"backoff_base", INTERVALOID}, {"backoff_max", INTERVALOID},
+	{"backoff_factor", FLOAT8OID}, {"backoff_jitter", FLOAT8OID}
 };
 
 static AttrNumber numbers[NCOLUMNS];
@@ -166,12 +167,14 @@ get(Relation rel, HeapTuple row, enum Column column, bool *isnull)
 	return heap_getattr(row, numbers[column], RelationGetDescr(rel), isnull);
 }
 
+/* An interval's length, 0 if it is null. */
 static int64
 get_microseconds(Relation rel, HeapTuple row, enum Column column)
 {
 	bool		isnull;
+	Datum		value = get(rel, row, column, &isnull);
 
-	return qs_interval_microseconds(DatumGetIntervalP(get(rel, row, column, &isnull)));
+	return isnull ? 0 : qs_interval_microseconds(DatumGetIntervalP(value));
 }
 
 static void
@@ -201,6 +204,7 @@ read_definition(Relation rel, HeapTuple row, QsQueue *queue)
 	if (!isnull)
 		strlcpy(queue->rate_limiter, TextDatumGetCString(rate_limiter),
 				sizeof(queue->rate_limiter));
+	queue->ageing = get_microseconds(rel, row, COLUMN_AGEING);
 	queue->default_lease =
 		*DatumGetIntervalP(get(rel, row, COLUMN_DEFAULT_LEASE, &isnull));
 	queue->backoff_base = get_microseconds(rel, row, COLUMN_BACKOFF_BASE);

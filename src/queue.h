@@ -21,6 +21,7 @@ typedef struct QsQueue
 	int			max_concurrency;	/* 0: no limit */
 	int			critical_reserve;
 	char		rate_limiter[QS_NAME_BYTES + 1];	/* empty: none */
+	int64		ageing;			/* microseconds; 0: off */
 	int			max_payload;	/* bytes; 0 means queue_service.max_payload */
 	Interval	default_lease;
 	int64		backoff_base;	/* microseconds */

@@ -21,6 +21,10 @@
  *	 it, whatever equal ones came before, and begins after it.
  *	 A range ends at a key that an entry has, or right behind the last one.
  *
+ * With ageing the scan does not follow the index from one level to the next, but
+ * merges the levels (ageing.h). It takes up a level anew with a descent, and a
+ * run with it, so the rules for the ranges are the same.
+ *
  * At REPEATABLE READ and above a job must also be visible to the snapshot.
  * The scan takes no predicate locks; the update of the job does.
  */
@@ -118,7 +122,8 @@ publish(QsDirectScan *direct)
 /*
  * Ends the run before hi, and keeps it if it is worth that: if it has some
  * entries, or closes the gap between two known ranges, in which may be no entry
- * any more.
+ * any more. With ageing every claim comes by the first entries of all levels,
+ * so that any is worth it.
  */
 static void
 end_run(QsDirectScan *direct, const QsRangeKey *hi, bool before_range)
@@ -128,9 +133,23 @@ end_run(QsDirectScan *direct, const QsRangeKey *hi, bool before_range)
 	range->hi = *hi;
 	if (qs_key_compare(&range->lo, hi) >= 0 || direct->nfound == QS_MAX_FOUND)
 		return;
-	if (range->entries >= MIN_ENTRIES ||
+	if (range->entries >= (direct->levels.ageing > 0 ? 1 : MIN_ENTRIES) ||
 		(before_range && direct->run.after_range))
 		direct->found[direct->nfound++] = *range;
+}
+
+/* Ends the run right behind its last entry. */
+static void
+end_run_behind(QsDirectScan *direct)
+{
+	QsRangeKey	end = direct->run.last;
+
+	if (direct->run.range.entries > 0)
+	{
+		(void) qs_key_next(&end);
+		end_run(direct, &end, false);
+	}
+	start_run(direct, &end);
 }
 
 /* Where a run may start that has the key, or else right behind it. */
@@ -412,7 +431,7 @@ keep_source(QsTable *table, const QsCacheSource *source)
 
 static void
 begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id,
-	  bool looks)
+	  int64 ageing, bool looks)
 {
 	QsRangeKey	first;
 	QsCacheKey	key;
@@ -422,6 +441,7 @@ begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id,
 	direct->index = index_open(qs_ready_index(table->call->cat, table->kind),
 							   looks ? AccessShareLock : RowExclusiveLock);
 	direct->looks = looks;
+	qs_levels_begin(&direct->levels, ageing);
 	direct->horizon = GlobalVisTestFor(table->rel);
 	direct->buffer = InvalidBuffer;
 	direct->visited = 0;
@@ -469,19 +489,26 @@ qs_direct_idle_until(const QsCall *call, QsTableKind kind,
 	return qs_cache_idle_until(&key, &sources[kind].source);
 }
 
-/* Begins a scan over a queue's rows of a heap that is open for writing. */
+/*
+ * Begins a scan over a queue's rows of a heap that is open for writing. ageing
+ * is that of ageing.h.
+ */
 void
-qs_direct_begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id)
+qs_direct_begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id,
+				int64 ageing)
 {
-	begin(direct, table, queue_id, false);
+	begin(direct, table, queue_id, ageing, false);
 }
 
-/* Begins a scan that only looks, over a table that is open for that. */
+/*
+ * Begins a scan that only looks, over a table that is open for that. It finds
+ * what is claimable in the order of the index, also with ageing.
+ */
 void
 qs_direct_begin_look(QsDirectScan *direct, QsTable *table,
 					 const pg_uuid_t *queue_id)
 {
-	begin(direct, table, queue_id, true);
+	begin(direct, table, queue_id, 0, true);
 }
 
 /* Goes on to the next level if there is one. */
@@ -520,9 +547,90 @@ begin_anew(QsDirectScan *direct)
 	qs_advance_snapshot();
 	if (direct->cached)
 		publish(direct);
+	qs_levels_seek(&direct->levels);
 	qs_key_first_of_level(&first, PG_INT16_MAX);
 	move_to(direct, &first);
 	return true;
+}
+
+/*
+ * Goes on where a level has no more that is claimable, from an entry with the
+ * key on or with all that is left (NULL). False if there is nothing left.
+ */
+static bool
+leave_level(QsDirectScan *direct, const QsRangeKey *key)
+{
+	QsLevels   *levels = &direct->levels;
+
+	if (levels->ageing == 0 || levels->seeking)
+	{
+		if (key != NULL && next_level(direct, key))
+			return true;
+		levels->seeking = false;
+	}
+	else
+	{
+		if (key != NULL)
+			end_run(direct, key, false);
+		qs_levels_drop(levels);
+	}
+	if (levels->count > 0)
+	{
+		move_to(direct, &levels->heap[0].from);
+		return true;
+	}
+	return begin_anew(direct);
+}
+
+/* With ageing, whether the entry is behind the level that the scan is in. */
+static bool
+is_behind_level(const QsDirectScan *direct, const QsRangeKey *key)
+{
+	const QsLevels *levels = &direct->levels;
+
+	return levels->ageing > 0 && !levels->seeking &&
+		key->priority != levels->heap[0].from.priority;
+}
+
+/* With ageing, whether the entry was visited already, when its level was left. */
+static bool
+is_first_of_level(const QsDirectScan *direct, const QsRangeKey *key)
+{
+	const QsLevels *levels = &direct->levels;
+
+	return levels->ageing > 0 && !levels->seeking &&
+		qs_key_compare(key, &levels->heap[0].key) == 0;
+}
+
+/*
+ * Whether the entry is the next one to look at. If not, notes it as the first
+ * one of its level that is left, and moves the scan to where it goes on.
+ */
+static bool
+is_turn(QsDirectScan *direct, const QsRangeKey *key)
+{
+	QsLevels   *levels = &direct->levels;
+
+	if (levels->ageing == 0)
+		return true;
+	if (levels->seeking)
+	{
+		QsRangeKey	from;
+
+		/* the run may have begun in a level above */
+		qs_key_first_of_level(&from, key->priority);
+		if (qs_key_compare(&from, &direct->run.range.lo) < 0)
+			from = direct->run.range.lo;
+		qs_levels_add(levels, &from, key);
+		(void) leave_level(direct, key);
+		return false;
+	}
+	if (qs_levels_is_turn(levels, key))
+		return true;
+	end_run(direct, key, false);
+	qs_levels_put_back(levels, key);
+	move_to(direct, &levels->heap[0].from);
+	return false;
 }
 
 /*
@@ -539,38 +647,36 @@ qs_direct_next(QsDirectScan *direct)
 
 		CHECK_FOR_INTERRUPTS();
 		tid = index_getnext_tid(direct->scan, ForwardScanDirection);
-		if (tid == NULL)
+		if (tid != NULL)
 		{
-			QsRangeKey	end = direct->run.last;
-
-			if (direct->run.range.entries > 0)
-			{
-				(void) qs_key_next(&end);
-				end_run(direct, &end, false);
-			}
-			start_run(direct, &end);
-			if (begin_anew(direct))
+			QS_FAULT_POINT("leaf");
+			memset(&entry, 0, sizeof(entry));
+			entry_key(direct, &entry.key);
+		}
+		if (tid == NULL || is_behind_level(direct, &entry.key))
+		{
+			end_run_behind(direct);
+			if (leave_level(direct, NULL))
 				continue;
 			direct->at_end = true;
 			return false;
 		}
-		QS_FAULT_POINT("leaf");
-		memset(&entry, 0, sizeof(entry));
-		entry_key(direct, &entry.key);
 		if (step_over(direct, &entry.key))
 			continue;
 		if (publish_midway(direct, &entry.key) ||
 			jump_over(direct, &entry.key))
 			continue;
-		direct->visited++;
+		direct->visited += !is_first_of_level(direct, &entry.key);
 		if (entry.key.run_at > direct->table->call->now)
 		{
 			direct->jump.until = Min(direct->jump.until, entry.key.run_at);
-			if (next_level(direct, &entry.key) || begin_anew(direct))
+			if (leave_level(direct, &entry.key))
 				continue;
 			direct->at_end = true;
 			return false;
 		}
+		if (!is_turn(direct, &entry.key))
+			continue;
 		look_at(direct, tid, &entry);
 		direct->scan->kill_prior_tuple = entry.state == ENTRY_DEAD &&
 			entry.all_dead && !direct->scan->xactStartedInRecovery;
@@ -599,6 +705,7 @@ qs_direct_end(QsDirectScan *direct)
 	index_close(direct->index, direct->looks ? AccessShareLock : NoLock);
 	if (BufferIsValid(direct->buffer))
 		ReleaseBuffer(direct->buffer);
+	qs_levels_end(&direct->levels);
 	if (direct->cached)
 	{
 		publish(direct);

@@ -7,6 +7,7 @@
 
 #include "access/genam.h"
 #include "access/skey.h"
+#include "ageing.h"
 #include "range_cache.h"
 #include "table.h"
 #include "utils/snapmgr.h"
@@ -39,6 +40,7 @@ typedef struct QsDirectScan
 	bool		moved;			/* a row did, since the call began */
 	int			restarts;		/* how often the scan began anew for that */
 
+	QsLevels	levels;			/* to be merged */
 	bool		looks;			/* at what is claimable, and claims nothing */
 	QsRangeKey	at;				/* what it looks at */
 	bool		at_over;		/* that is a lease that ran out, to be the last */
@@ -59,7 +61,7 @@ typedef struct QsDirectScan
 extern TimestampTz qs_direct_idle_until(const QsCall *call, QsTableKind kind,
 										const pg_uuid_t *queue_id);
 extern void qs_direct_begin(QsDirectScan *direct, QsTable *table,
-							const pg_uuid_t *queue_id);
+							const pg_uuid_t *queue_id, int64 ageing);
 extern bool qs_direct_next(QsDirectScan *direct);
 extern void qs_direct_end(QsDirectScan *direct);
 extern void qs_direct_begin_look(QsDirectScan *direct, QsTable *table,
