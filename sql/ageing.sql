@@ -47,9 +47,9 @@ BEGIN
 		CASE kind WHEN 1 THEN 'processing' WHEN 2 THEN 'processing' WHEN 3 THEN 'completed' ELSE 'pending' END, CASE WHEN kind IN (1, 2) THEN 1 ELSE 0 END,
 		CASE WHEN kind IN (1, 2) THEN 7 END, CASE kind WHEN 1 THEN now() + '1 day' WHEN 2 THEN now() - interval '1 s' END, CASE kind WHEN 3 THEN now() END,
 		CASE kind WHEN 3 THEN 'completed' END, kind = 5
-	FROM (SELECT trunc(random() * 12) AS kind FROM generate_series(1, 1500)) r;
+	FROM (SELECT trunc(random() * 12) AS kind FROM generate_series(1, 700)) r;
 	INSERT INTO critical_jobs (queue_id, priority, run_at, idempotency_key)
-	SELECT queue, trunc(random() * levels), timestamptz '2024-03-30 12:00 UTC' + trunc(random() * 3600) * interval '1 s', queue || ' ' || i FROM generate_series(1, 200) i;
+	SELECT queue, trunc(random() * levels), timestamptz '2024-03-30 12:00 UTC' + trunc(random() * 3600) * interval '1 s', queue || ' ' || i FROM generate_series(1, 100) i;
 	DELETE FROM jobs j WHERE queue_id = queue AND random() < 0.2;
 	TRUNCATE expected, claimed RESTART IDENTITY;
 	INSERT INTO expected (id, critical)
@@ -57,7 +57,7 @@ BEGIN
 	INSERT INTO expected (id, critical)
 	SELECT j.id, false FROM jobs j WHERE queue_id = queue AND finished_at IS NULL AND NOT held AND run_at < now() AND (status = 'pending' OR leased_until < now())
 	ORDER BY run_at - priority * ageing, run_at, j.id;
-	SELECT array_agg(e.id ORDER BY n) = (SELECT array_agg(job_id) FROM queue_peek(q, 777)) INTO peeked FROM expected e WHERE n <= 777;
+	SELECT array_agg(e.id ORDER BY n) = (SELECT array_agg(job_id) FROM queue_peek(q, 333)) INTO peeked FROM expected e WHERE n <= 333;
 	WHILE any_left LOOP
 		INSERT INTO claimed (id, critical) SELECT c.job_id, c.critical FROM queue_claim(q, max_jobs => batch, lease => '1 day') c;
 		any_left := FOUND;
@@ -65,8 +65,8 @@ BEGIN
 	SELECT count(*), bool_and(e.id = c.id) INTO jobs, in_order FROM expected e FULL JOIN claimed c USING (n);
 	RETURN NEXT;
 END $$;
-SELECT levels, ageing, batch, r.* FROM (VALUES (1, interval '1 minute', 1), (2, '5 minutes', 1), (16, '3 minutes', 1), (16, '3 minutes', 7), (16, '1 us', 50), (16, '1 day', 10000), (500, '20 s', 13)) v (levels, ageing, batch),
-	LATERAL (SELECT jobs > 900 AS enough, peeked, in_order FROM pg_temp.in_order(levels, ageing, batch)) r;
+SELECT levels, ageing, batch, r.* FROM (VALUES (1, interval '1 minute', 3), (2, '5 minutes', 2), (16, '3 minutes', 1), (16, '3 minutes', 7), (16, '1 us', 50), (16, '1 day', 10000), (500, '20 s', 80)) v (levels, ageing, batch),
+	LATERAL (SELECT jobs > 400 AS enough, peeked, in_order FROM pg_temp.in_order(levels, ageing, batch)) r;
 
 -- set, changed and removed: the next claim goes by it
 SELECT queue_id FROM queue_create('q') \gset
