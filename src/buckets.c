@@ -147,6 +147,13 @@ qs_buckets_exist(void)
 	return shared != NULL;
 }
 
+/* How many buckets there is shared memory for, where there is some. */
+int
+qs_buckets_max(void)
+{
+	return max_buckets;
+}
+
 static uint32
 hash_key(const QsBucketKey *key)
 {

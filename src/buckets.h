@@ -50,6 +50,7 @@ typedef struct QsBucketStatistics
 
 extern void qs_buckets_init(void);
 extern bool qs_buckets_exist(void);
+extern int	qs_buckets_max(void);
 extern void qs_buckets_take(const QsLiveBucket *live, TimestampTz now,
 							int32 least, int32 most, QsBucketTake *take);
 extern void qs_buckets_return(const QsLiveBucket *live,

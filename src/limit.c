@@ -7,7 +7,11 @@
  * read is the latest. That there is no row is remembered as well: a tenant
  * without a share asks for one with each call.
  *
- * The cache is bounded; when it is full it starts anew.
+ * What is known stands in two generations of at most so many limits as there
+ * may be buckets in shared memory. What is used moves to the younger one; when
+ * that is full, it becomes the older one, and the older one is forgotten. So a
+ * session that uses no more than that many reads no row twice, and one that uses
+ * more keeps those that it used last.
  */
 #include "postgres.h"
 
@@ -26,27 +30,40 @@
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define MAX_CACHED 10000
-
 /* A bucket that takes longer to fill is kept in its row. */
 #define SLOW_SECONDS 60
 
+/* What binds those who ask for a name. */
+typedef struct Definition
+{
+	bool		has_tenant;
+	uint8		name_length;
+	uint8		count;			/* of limits */
+	pg_uuid_t	tenant;
+	QsLimit		limit[FLEXIBLE_ARRAY_MEMBER];	/* then the name */
+} Definition;
+
+/* By the key of who asks, which two may share; then one is known. */
 typedef struct Entry
 {
-	struct
-	{
-		pg_uuid_t	tenant;		/* or zeros */
-		char		has_tenant;
-		char		name[QS_NAME_BYTES];	/* padded with zeros */
-	}			key;
-	QsLimits	limits;
+	QsBucketKey key;
+	Definition *definition;
 } Entry;
 
-static HTAB *cache = NULL;
+/* All of it is in one memory context. */
+typedef struct Generation
+{
+	MemoryContext cxt;
+	HTAB	   *definitions;
+} Generation;
+
+static Generation young = {NULL, NULL};
+static Generation old = {NULL, NULL};
 static Oid	cached_limiters = InvalidOid;
 static Oid	cached_limits = InvalidOid;
 static bool cache_stale = true;
@@ -96,21 +113,42 @@ qs_limits_forget(void)
 	cache_stale = true;
 }
 
+static Generation
+new_generation(void)
+{
+	Generation	generation;
+	HASHCTL		ctl = {0};
+	MemoryContext cxt = GenerationContextCreate(TopMemoryContext,
+												"queue_service limits",
+												ALLOCSET_DEFAULT_SIZES);
+
+	ctl.keysize = sizeof(QsBucketKey);
+	ctl.entrysize = sizeof(Entry);
+	ctl.hcxt = cxt;
+	generation.cxt = cxt;
+	generation.definitions = hash_create("queue_service limits", 64, &ctl,
+										 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	return generation;
+}
+
+static void
+forget_generation(Generation *generation)
+{
+	if (generation->cxt)
+		MemoryContextDelete(generation->cxt);
+	generation->cxt = NULL;
+	generation->definitions = NULL;
+}
+
 static void
 freshen_cache(const QsCatalog *cat)
 {
-	HASHCTL		ctl = {0};
-
 	AcceptInvalidationMessages();
-	if (!cache_stale && cached_limiters == cat->rate_limiters &&
-		hash_get_num_entries(cache) < MAX_CACHED)
+	if (!cache_stale && cached_limiters == cat->rate_limiters)
 		return;
-	if (cache)
-		hash_destroy(cache);
-	cache = NULL;
-	ctl.keysize = sizeof(((Entry *) NULL)->key);
-	ctl.entrysize = sizeof(Entry);
-	cache = hash_create("queue_service limits", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	forget_generation(&young);
+	forget_generation(&old);
+	young = new_generation();
 	cached_limiters = cat->rate_limiters;
 	cached_limits = cat->rate_limits;
 	cache_stale = false;
@@ -225,6 +263,53 @@ load(QsCall *call, const pg_uuid_t *tenant, bool share, const char *name,
 	table_close(rel, AccessShareLock);
 }
 
+/* What is known for who asks for a name, or NULL. */
+static const Definition *
+look_up(const Generation *generation, const QsBucketKey *key,
+		const pg_uuid_t *tenant, const char *name, int name_length)
+{
+	const Definition *definition;
+	const Entry *entry = generation->definitions ?
+		hash_search(generation->definitions, key, HASH_FIND, NULL) : NULL;
+
+	if (entry == NULL)
+		return NULL;
+	definition = entry->definition;
+	if (definition->has_tenant != (tenant != NULL) ||
+		(tenant && memcmp(&definition->tenant, tenant, UUID_LEN) != 0) ||
+		definition->name_length != name_length ||
+		memcmp(&definition->limit[definition->count], name, name_length) != 0)
+		return NULL;
+	return definition;
+}
+
+static void
+keep(const QsBucketKey *key, const pg_uuid_t *tenant, const char *name,
+	 int name_length, const QsLimits *limits)
+{
+	Size		bytes = offsetof(Definition, limit) + limits->count * sizeof(QsLimit);
+	Definition *definition;
+
+	if (hash_get_num_entries(young.definitions) >= qs_buckets_max())
+	{
+		Generation	next = new_generation();
+
+		forget_generation(&old);
+		old = young;
+		young = next;
+	}
+	definition = MemoryContextAllocZero(young.cxt, bytes + name_length);
+	definition->has_tenant = tenant != NULL;
+	if (tenant)
+		definition->tenant = *tenant;
+	definition->name_length = name_length;
+	definition->count = limits->count;
+	memcpy(definition->limit, limits->limit, limits->count * sizeof(QsLimit));
+	memcpy(&definition->limit[limits->count], name, name_length);
+	((Entry *) hash_search(young.definitions, key, HASH_ENTER, NULL))->definition =
+		definition;
+}
+
 /*
  * Finds what binds a tenant, or with NULL the platform, who asks for a name of
  * at most QS_NAME_BYTES. Raises QS_LIMIT_UNKNOWN if nothing does, whether there
@@ -234,34 +319,37 @@ load(QsCall *call, const pg_uuid_t *tenant, bool share, const char *name,
 const QsLimits *
 qs_limits_find(QsCall *call, const pg_uuid_t *tenant, const char *name)
 {
-	static Entry unkept;
-	Entry	   *entry;
+	static QsLimits limits;
+	int			name_length = strnlen(name, QS_NAME_BYTES);
+	const Definition *definition;
+	bool		is_young;
+	QsBucketKey key;
 
 	freshen_cache(call->cat);
-	memset(&unkept, 0, sizeof(unkept));
-	if (tenant)
+	qs_limit_key(&key, tenant, name);
+	definition = look_up(&young, &key, tenant, name, name_length);
+	is_young = definition != NULL;
+	if (!is_young)
+		definition = look_up(&old, &key, tenant, name, name_length);
+
+	memset(&limits, 0, sizeof(limits));
+	if (definition != NULL)
 	{
-		unkept.key.tenant = *tenant;
-		unkept.key.has_tenant = 1;
+		limits.count = definition->count;
+		memcpy(limits.limit, definition->limit, limits.count * sizeof(QsLimit));
 	}
-	memcpy(unkept.key.name, name, strnlen(name, QS_NAME_BYTES));
-	entry = hash_search(cache, &unkept.key, HASH_FIND, NULL);
-	if (entry == NULL)
+	else
 	{
 		if (tenant)
-			load(call, tenant, true, name, &unkept.limits);
-		load(call, tenant, false, name, &unkept.limits);
-		entry = &unkept;
-		/* what was invalidated while it was read is used, but not kept */
-		if (unkept.limits.count > 0 && !cache_stale)
-		{
-			entry = hash_search(cache, &unkept.key, HASH_ENTER, NULL);
-			*entry = unkept;
-		}
+			load(call, tenant, true, name, &limits);
+		load(call, tenant, false, name, &limits);
 	}
-	if (entry->limits.count == 0)
+	if (limits.count == 0)
 		ereport(ERROR,
 				(errcode(QS_LIMIT_UNKNOWN),
 				 errmsg("there is no limit \"%s\"", name)));
-	return &entry->limits;
+	/* what was invalidated while it was read is used, but not kept */
+	if (!is_young && !cache_stale)
+		keep(&key, tenant, name, name_length, &limits);
+	return &limits;
 }

@@ -187,6 +187,20 @@ is(query("SELECT count(*) FROM generate_series(1, 4000) i, queue_rate_acquire('m
 like(query("SELECT detail FROM queue_health WHERE item = 'buckets' AND NOT ok"), qr/ [1-9]\d* evicted: raise/,
 	'and queue_health says so');
 
+# A session knows as many limits as there may be buckets, and of more those that
+# it used last.
+query("CREATE FUNCTION pages() RETURNS bigint LANGUAGE sql AS
+		\$\$ SELECT sum(pg_stat_get_xact_blocks_fetched(t))::bigint FROM unnest('{rate_limiters, rate_limiters_pkey}'::regclass[]) t \$\$;
+	CREATE FUNCTION pages_read(first int, last int) RETURNS bigint LANGUAGE plpgsql AS \$\$
+	DECLARE before bigint := pages();
+	BEGIN
+		PERFORM queue_rate_acquire('many ' || i) FROM generate_series(first, last) i;
+		RETURN pages() - before;
+	END \$\$");
+is(query('SELECT pages_read(1, 60) > 0, pages_read(1, 60)'), 't|0', 'known limits cost no page');
+is(query('SELECT sum(pages_read(1, 20)), sum(pages_read(100 * i, 100 * i + 29)) > 0 FROM generate_series(2, 20) i'),
+	'0|t', 'nor do those that are used again and again, among many others');
+
 # Many at once: each token is granted once.
 query("CREATE TABLE granted AS SELECT clock_timestamp() AS began, 0 AS tokens;
 	SELECT queue_limiter_set('race', 1000, 20)");
