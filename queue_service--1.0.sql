@@ -755,6 +755,18 @@ COMMENT ON TRIGGER queue_guard ON @extschema@.rate_limiters IS 'Only the platfor
 CREATE TRIGGER queue_guard BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.rate_limits
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_guard();
 COMMENT ON TRIGGER queue_guard ON @extschema@.rate_limits IS 'Only the platform writes limits.';
+CREATE TRIGGER queue_guard_truncate BEFORE TRUNCATE ON @extschema@.queues
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._queue_guard();
+COMMENT ON TRIGGER queue_guard_truncate ON @extschema@.queues IS
+'Who was granted too much could else remove limits, his own or others''.';
+CREATE TRIGGER queue_guard_truncate BEFORE TRUNCATE ON @extschema@.rate_limiters
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._queue_guard();
+COMMENT ON TRIGGER queue_guard_truncate ON @extschema@.rate_limiters IS
+'Who was granted too much could else remove limits, his own or others''.';
+CREATE TRIGGER queue_guard_truncate BEFORE TRUNCATE ON @extschema@.rate_limits
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._queue_guard();
+COMMENT ON TRIGGER queue_guard_truncate ON @extschema@.rate_limits IS
+'Who was granted too much could else remove limits, his own or others''.';
 
 CREATE TRIGGER queue_limit_changed AFTER INSERT OR DELETE OR TRUNCATE
 	OR UPDATE OF service_name, tenant_id, max_tokens, refill_per_second, max_concurrent, max_hold

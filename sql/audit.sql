@@ -307,8 +307,8 @@ FROM (SELECT format('%s on %s', tgname, relname) AS name, tgenabled::text AS sta
 	SELECT evtname, evtenabled::text FROM pg_event_trigger g
 	JOIN pg_depend d ON d.classid = 'pg_event_trigger'::regclass AND d.objid = g.oid AND d.deptype = 'e'
 	JOIN audit.extension e ON d.refobjid = e.oid) t
-FULL JOIN (VALUES ('queue_announce on jobs', 'A'), ('queue_announce on critical_jobs', 'A'), ('queue_changed on queues', 'A'), ('queue_guard on queues', 'O'),
-	('queue_guard on rate_limiters', 'O'), ('queue_guard on rate_limits', 'O'), ('queue_seed on rate_limiters', 'A'),
+FULL JOIN (VALUES ('queue_announce on jobs', 'A'), ('queue_announce on critical_jobs', 'A'), ('queue_changed on queues', 'A'), ('queue_guard on queues', 'O'), ('queue_guard_truncate on queues', 'O'),
+	('queue_guard on rate_limiters', 'O'), ('queue_guard on rate_limits', 'O'), ('queue_guard_truncate on rate_limiters', 'O'), ('queue_guard_truncate on rate_limits', 'O'), ('queue_seed on rate_limiters', 'A'),
 	('queue_limit_changed on rate_limiters', 'A'), ('queue_limit_changed on rate_limits', 'A'),
 	('queue_limit_settled on rate_limiters', 'O'), ('queue_limit_settled on rate_limits', 'O'),
 	('queue_service_ddl_start', 'A'), ('queue_service_ddl_end', 'A')) x (name, state) ON x.name = t.name

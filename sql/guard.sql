@@ -104,6 +104,9 @@ SELECT * FROM guard.outcomes(ARRAY[
 	'INSERT INTO rate_limiters (service_name, tenant_id, tokens_available, max_tokens, refill_per_second) VALUES (''stripe'', queue_tenant(), 9, 9, 9)',
 	'UPDATE rate_limiters SET max_tokens = 1000 WHERE tenant_id = queue_tenant()',
 	'DELETE FROM rate_limiters WHERE tenant_id = queue_tenant()']);
+SET client_min_messages = warning;
+SELECT * FROM guard.outcomes(ARRAY['TRUNCATE rate_limits', 'TRUNCATE rate_limiters', 'TRUNCATE queues CASCADE']);
+RESET client_min_messages;
 -- the limiters of the platform, which no tenant sees
 SELECT * FROM guard.outcomes(ARRAY['UPDATE rate_limiters SET max_tokens = 1000', 'DELETE FROM rate_limiters', 'SELECT FROM rate_limiters']);
 SELECT count(*) AS seeds FROM rate_limiters WHERE seeded;

@@ -68,7 +68,7 @@ refuse(Relation rel, const char *column)
 
 /*
  * SQL: _queue_guard(), trigger for each row of queues, rate_limiters and
- * rate_limits
+ * rate_limits, and for TRUNCATE
  */
 Datum
 qs_queue_guard(PG_FUNCTION_ARGS)
@@ -76,7 +76,7 @@ qs_queue_guard(PG_FUNCTION_ARGS)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	Relation	rel;
 	TupleDesc	desc;
-	HeapTuple	row;
+	HeapTuple	row = NULL;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -84,13 +84,14 @@ qs_queue_guard(PG_FUNCTION_ARGS)
 				 errmsg("%s was not called as a trigger", "_queue_guard()")));
 	rel = trigger->tg_relation;
 	desc = RelationGetDescr(rel);
-	row = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
-		trigger->tg_newtuple : trigger->tg_trigtuple;
+	if (!TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+		row = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+			trigger->tg_newtuple : trigger->tg_trigtuple;
 
 	if (qs_is_platform(qs_catalog(fcinfo), GetUserId()) ||
 		has_privs_of_role(GetUserId(), rel->rd_rel->relowner))
 		return PointerGetDatum(row);
-	if (strcmp(RelationGetRelationName(rel), "queues") != 0)
+	if (row == NULL || strcmp(RelationGetRelationName(rel), "queues") != 0)
 		refuse(rel, NULL);
 
 	for (int i = 0; i < (int) lengthof(platform_columns); i++)
