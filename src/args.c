@@ -4,17 +4,32 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "args.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "errors.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 /* How far from now a time may be: what is further is a mistake. */
 #define FARTHEST (100 * QS_YEAR)
+
+/* GUC: queue_service.max_payload, in bytes */
+static int	max_payload = 1024 * 1024;
+
+void
+qs_args_init(void)
+{
+	DefineCustomIntVariable("queue_service.max_payload",
+							"Largest payload, headers or result of a job.",
+							"A queue's max_payload may only be smaller.",
+							&max_payload, 1024 * 1024, 1, 256 * 1024 * 1024,
+							PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+}
 
 /* Raises QS_ARGUMENT_NULL if the argument is null. */
 void
@@ -190,4 +205,20 @@ qs_add_interval(TimestampTz time, const Interval *interval)
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 												   TimestampTzGetDatum(time),
 												   IntervalPGetDatum(interval)));
+}
+
+/*
+ * Raises QS_PAYLOAD_TOO_LARGE if a jsonb has more than max_bytes, or than
+ * queue_service.max_payload, which 0 means: its size before compression.
+ */
+void
+qs_check_json(Datum json, const char *name, int max_bytes)
+{
+	int			limit = max_bytes > 0 ? Min(max_bytes, max_payload) : max_payload;
+
+	if (toast_raw_datum_size(json) - VARHDRSZ > (Size) limit)
+		ereport(ERROR,
+				(errcode(QS_PAYLOAD_TOO_LARGE),
+				 errmsg("%s is larger than %d bytes", name, limit),
+				 errhint("Store large data elsewhere, and a reference to it here.")));
 }

@@ -22,6 +22,7 @@
 
 #define QS_YEAR (INT64CONST(365) * USECS_PER_DAY)
 
+extern void qs_args_init(void);
 extern void qs_require(FunctionCallInfo fcinfo, int n, const char *name);
 extern char *qs_arg_text(FunctionCallInfo fcinfo, int n, const char *name,
 						 int max_bytes);
@@ -37,6 +38,8 @@ extern TimestampTz qs_arg_time(FunctionCallInfo fcinfo, int n, const char *name,
 							   TimestampTz now);
 extern int	qs_arg_array(FunctionCallInfo fcinfo, int n, const char *name,
 						 Oid element, Datum **values, bool **nulls);
+
+extern void qs_check_json(Datum json, const char *name, int max_bytes);
 
 extern int64 qs_interval_microseconds(const Interval *interval);
 extern TimestampTz qs_add_interval(TimestampTz time, const Interval *interval);

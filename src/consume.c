@@ -118,6 +118,8 @@ queue_complete(PG_FUNCTION_ARGS)
 
 	qs_begin(&call, fcinfo, "queue_complete()", QS_ANY_TENANT);
 	id = qs_arg_uuid(fcinfo, 0, "job_id");
+	if (!PG_ARGISNULL(2))
+		qs_check_json(PG_GETARG_DATUM(2), "result", 0);
 	qs_jobs_begin(&jobs, &call);
 	outcome = complete(&jobs, id, arg_token(fcinfo, 1), PG_GETARG_DATUM(2),
 					   PG_ARGISNULL(2), qs_arg_bool(fcinfo, 3, "strict"));
@@ -154,6 +156,9 @@ arg_leases(FunctionCallInfo fcinfo, int ids, int tokens, int results,
 		ereport(ERROR,
 				(errcode(QS_ARGUMENT_INVALID),
 				 errmsg("job_ids and results must be of one length")));
+	for (int i = 0; leases->results && i < leases->count; i++)
+		if (!leases->no_result[i])
+			qs_check_json(leases->results[i], "a result", 0);
 }
 
 static QsOutcome

@@ -6,7 +6,6 @@
 
 #include <limits.h>
 
-#include "access/detoast.h"
 #include "access/xact.h"
 #include "args.h"
 #include "catalog/pg_type.h"
@@ -27,17 +26,30 @@ PG_FUNCTION_INFO_V1(queue_enqueue);
 PG_FUNCTION_INFO_V1(queue_enqueue_critical);
 PG_FUNCTION_INFO_V1(queue_enqueue_many);
 
-/* GUC: queue_service.max_payload, in bytes */
-static int	max_payload = 1024 * 1024;
+/* This transaction has enqueued a critical job. */
+static bool durable = false;
 
+/*
+ * An acknowledged critical job is as durable as the server can make it. Not by
+ * ForceSyncCommit(), which would not wait for a standby; and not when it is
+ * enqueued, as a function may have a synchronous_commit of its own until it ends.
+ */
+static void
+at_end(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event == XACT_EVENT_PRE_COMMIT && durable &&
+		synchronous_commit < SYNCHRONOUS_COMMIT_ON)
+		(void) set_config_option("synchronous_commit", "on",
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+								 true, 0, false);
+	durable = false;
+}
+
+/* Registers the callback; once a session. */
 void
 qs_enqueue_init(void)
 {
-	DefineCustomIntVariable("queue_service.max_payload",
-							"Largest payload, and largest headers, of a job.",
-							"A queue's max_payload may only be smaller.",
-							&max_payload, 1024 * 1024, 1, 256 * 1024 * 1024,
-							PGC_SUSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	RegisterXactCallback(at_end, NULL);
 }
 
 static void
@@ -96,28 +108,11 @@ qs_job_replace(QsTable *table, const QsNewJob *job)
 	qs_update(table);
 }
 
-/*
- * Raises QS_PAYLOAD_TOO_LARGE if payload or headers, which the message calls
- * name, are. The size is that of jsonb, before compression.
- */
-void
-qs_check_payload(const QsQueue *queue, Datum json, const char *name)
-{
-	int			limit = queue->max_payload > 0 ?
-	Min(queue->max_payload, max_payload) : max_payload;
-
-	if (toast_raw_datum_size(json) - VARHDRSZ > (Size) limit)
-		ereport(ERROR,
-				(errcode(QS_PAYLOAD_TOO_LARGE),
-				 errmsg("%s is larger than %d bytes", name, limit),
-				 errhint("Store large data elsewhere and enqueue a reference to it.")));
-}
-
 static Datum
 arg_json(FunctionCallInfo fcinfo, int n, const char *name, const QsQueue *queue)
 {
 	qs_require(fcinfo, n, name);
-	qs_check_payload(queue, PG_GETARG_DATUM(n), name);
+	qs_check_json(PG_GETARG_DATUM(n), name, queue->max_payload);
 	return PG_GETARG_DATUM(n);
 }
 
@@ -237,19 +232,6 @@ queue_enqueue(PG_FUNCTION_ARGS)
 }
 
 /*
- * An acknowledged critical job is as durable as the server can make it. Not by
- * ForceSyncCommit(), which would not wait for a standby.
- */
-static void
-raise_synchronous_commit(void)
-{
-	if (synchronous_commit < SYNCHRONOUS_COMMIT_ON)
-		(void) set_config_option("synchronous_commit", "on",
-								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-								 true, 0, false);
-}
-
-/*
  * SQL: queue_enqueue_critical(queue, payload, idempotency_key, job_type,
  * priority, run_at, max_attempts, idempotency_ttl, on_conflict, group_key,
  * headers)
@@ -271,7 +253,7 @@ queue_enqueue_critical(PG_FUNCTION_ARGS)
 	take_key(fcinfo, 7, 8, -1, &key);
 	created = qs_enqueue_once(&call, &job, &key, &id);
 	qs_end(&call);
-	raise_synchronous_commit();
+	durable = true;
 	return return_job(fcinfo, &id, created);
 }
 
@@ -293,7 +275,7 @@ queue_enqueue_many(PG_FUNCTION_ARGS)
 	take_job(fcinfo, &call, &arguments, QS_JOBS, &job);
 	count = qs_arg_array(fcinfo, 1, "payloads", JSONBOID, &payloads, NULL);
 	for (int i = 0; i < count; i++)
-		qs_check_payload(&job.queue, payloads[i], "a payload");
+		qs_check_json(payloads[i], "a payload", job.queue.max_payload);
 	qs_begin_rows(fcinfo);
 	qs_jobs_begin(&jobs, &call);
 	for (int i = 0; i < count; i++)

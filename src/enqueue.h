@@ -24,7 +24,6 @@ typedef struct QsNewJob
 } QsNewJob;
 
 extern void qs_enqueue_init(void);
-extern void qs_check_payload(const QsQueue *queue, Datum json, const char *name);
 extern void qs_job_insert(QsTable *table, const QsNewJob *job,
 						  const pg_uuid_t *id);
 extern void qs_job_replace(QsTable *table, const QsNewJob *job);

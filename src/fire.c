@@ -294,7 +294,7 @@ enqueue(QsJobs *jobs, const Firing *firing, QsNewJob *job)
 	if (memcmp(&job->queue.tenant, tenant, UUID_LEN) != 0)
 		elog(ERROR, "the queue of a schedule does not exist");
 	job->payload = schedule->value[COLUMN_PAYLOAD];
-	qs_check_payload(&job->queue, job->payload, "payload");
+	qs_check_json(job->payload, "payload", job->queue.max_payload);
 	job->job_type = schedule->value[COLUMN_JOB_TYPE];
 	job->priority = DatumGetInt16(schedule->value[COLUMN_PRIORITY]);
 	job->run_at = delayed(firing);

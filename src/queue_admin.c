@@ -153,6 +153,8 @@ check_setting(FunctionCallInfo fcinfo, QsCall *call, int n, bool may_clear)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("%s is set by the platform", setting->name)));
+	if (setting->type == JSONBOID)
+		qs_check_json(PG_GETARG_DATUM(n), setting->name, 0);
 	if (setting->type == BOOLOID || setting->type == JSONBOID ||
 		(value == 0 && setting->clears && may_clear))
 		return;

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "args.h"
 #include "bound_tenant.h"
 #include "buckets.h"
 #include "catalog.h"
@@ -38,6 +39,7 @@ _PG_init(void)
 	qs_queue_init();
 	qs_limit_init();
 	qs_table_info_init();
+	qs_args_init();
 	qs_enqueue_init();
 	qs_cache_init();
 	qs_waiters_init();

@@ -16,6 +16,8 @@
 #include "utils/timestamp.h"
 #include "uuid7.h"
 
+#define PATTERN_BYTES 10000
+
 PG_FUNCTION_INFO_V1(queue_cancel);
 PG_FUNCTION_INFO_V1(queue_retry);
 PG_FUNCTION_INFO_V1(queue_redrive);
@@ -241,13 +243,17 @@ find_dead_letters(QsCall *call, Datum *args, const char *nulls, long limit,
 	return count;
 }
 
-/* Refuses a LIKE pattern that ends in the middle of an escape. */
+/* Refuses a LIKE pattern that is huge, or ends in the middle of an escape. */
 static void
 check_pattern(text *pattern)
 {
 	const char *c = VARDATA_ANY(pattern);
 	const char *end = c + VARSIZE_ANY_EXHDR(pattern);
 
+	if (end - c > PATTERN_BYTES)
+		ereport(ERROR,
+				(errcode(QS_ARGUMENT_INVALID),
+				 errmsg("error_like must be at most %d bytes long", PATTERN_BYTES)));
 	for (; c < end; c++)
 		if (*c == '\\' && ++c == end)
 			ereport(ERROR,

@@ -127,7 +127,7 @@ take_schedule(FunctionCallInfo fcinfo, QsCall *call, QsDue *due, Datum *args)
 	qs_due_parse(due, qs_arg_text(fcinfo, ARG_CRON, "cron", CRON_BYTES),
 				 qs_arg_text(fcinfo, ARG_TIMEZONE, "timezone", ZONE_BYTES));
 	qs_require(fcinfo, ARG_PAYLOAD, "payload");
-	qs_check_payload(queue, PG_GETARG_DATUM(ARG_PAYLOAD), "payload");
+	qs_check_json(PG_GETARG_DATUM(ARG_PAYLOAD), "payload", queue->max_payload);
 	(void) qs_arg_text(fcinfo, ARG_JOB_TYPE, "job_type", QS_JOB_TYPE_BYTES);
 	(void) qs_arg_int(fcinfo, ARG_PRIORITY, "priority", PG_INT16_MIN,
 					  PG_INT16_MAX);

@@ -1,5 +1,5 @@
 # Which commits wait for their WAL: all but those of transactions that did
-# nothing but claim.
+# nothing but claim; and those that enqueued a critical job, whatever was set.
 
 use strict;
 use warnings;
@@ -72,6 +72,20 @@ CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; 
 CREATE TRIGGER note BEFORE UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION note();
 END
 is(waits($claim), 't', 'a claim that ran a user\'s trigger waits');
+
+$session->query_safe('SET synchronous_commit = off');
+my $critical = q(SELECT created FROM queue_enqueue_critical('q', '{}', gen_random_uuid()::text));
+is(waits($note), 'f', 'a write does not wait if it is not to');
+is(waits($critical), 't', 'a critical job waits');
+is(waits($note), 'f', 'what follows does not');
+$node->safe_psql('postgres', "CREATE FUNCTION critical() RETURNS boolean LANGUAGE sql SET synchronous_commit = off SET search_path = public
+	AS \$\$ $critical \$\$; CREATE FUNCTION writes() RETURNS trigger LANGUAGE plpgsql
+	AS \$\$ BEGIN PERFORM public.critical(); RETURN NEW; END \$\$; DROP TRIGGER note ON jobs;
+	CREATE TRIGGER critical BEFORE UPDATE ON critical_jobs FOR EACH ROW EXECUTE FUNCTION writes()");
+is(waits('SELECT critical()'), 't', 'nor does it help to set it in a function');
+is(waits("BEGIN; $critical; SET LOCAL synchronous_commit = off; $note; COMMIT"), 't', 'or afterwards');
+is(waits("BEGIN; $critical; ROLLBACK; $note"), 'f', 'what was rolled back need not wait');
+is(waits($claim), 't', 'a claim waits if a trigger enqueued a critical job');
 
 $session->quit;
 $node->stop;
