@@ -182,8 +182,10 @@ COMMENT ON COLUMN @extschema@.queues.dead_total IS 'Statistics: jobs that failed
 COMMENT ON COLUMN @extschema@.queues.statistics_at IS 'When the statistics columns were written; NULL if never. Nothing writes them yet.';
 COMMENT ON COLUMN @extschema@.queues.created_at IS 'When the queue was created.';
 COMMENT ON COLUMN @extschema@.queues.updated_at IS 'When the definition was last changed by queue_set(), queue_pause() or queue_resume().';
--- a caller that serves all tenants looks for every queue of a name
-CREATE INDEX queues_name_idx ON @extschema@.queues (name, id);
+-- a caller that serves all tenants looks for every queue of a name. An expression
+-- that is not leakproof: by a name alone, row-level security would let a tenant's
+-- query use the index, and EXPLAIN ANALYZE tell whether another's queue has it.
+CREATE INDEX queues_name_idx ON @extschema@.queues ((name || ''), id);
 ALTER TABLE @extschema@.queues ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation_policy ON @extschema@.queues
 	USING (tenant_id::text = current_setting('app.current_tenant', true));

@@ -41,6 +41,12 @@ SELECT count(DISTINCT line) AS estimates FROM unnest('{1, 6, 7, 8}'::smallint[])
 -- attack: Have the ends of an index read for an estimate
 -- fails: PostgreSQL reads them only beside a histogram
 SELECT attack.try('EXPLAIN SELECT FROM jobs WHERE id > {waiting}');
+-- attack: Rows that an index found and a policy removed tell that another tenant has a queue of a name
+-- fails: names are in no index that a tenant's query can use without his id
+SET enable_seqscan = off;
+SELECT attack.try('EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT FROM queues WHERE name = {name} ORDER BY name, id LIMIT 1');
+SELECT attack.try('EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT FROM queues WHERE name || '''' = {name} ORDER BY name || '''', id LIMIT 1');
+RESET enable_seqscan;
 -- attack: Extended statistics of one's own on our tables
 -- fails: they need ownership
 SELECT attack.try('CREATE STATISTICS own.s ON group_key, job_type FROM public.jobs');

@@ -34,7 +34,7 @@
 PG_FUNCTION_INFO_V1(queue_claim);
 
 static QsStatement select_queues = {
-	.sql = "SELECT q.id FROM @queues q WHERE q.name = $1 AND NOT q.paused"
+	.sql = "SELECT q.id FROM @queues q WHERE q.name || '' = $1 AND NOT q.paused"
 	" AND (EXISTS (SELECT FROM @jobs j WHERE j.queue_id = q.id"
 	" AND j.finished_at IS NULL AND NOT j.held)"
 	" OR EXISTS (SELECT FROM @critical_jobs c WHERE c.queue_id = q.id"

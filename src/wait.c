@@ -40,7 +40,7 @@
 PG_FUNCTION_INFO_V1(queue_wait);
 
 static QsStatement select_queue_ids = {
-	.sql = "SELECT id FROM @queues WHERE name = $1 AND NOT paused",
+	.sql = "SELECT id FROM @queues WHERE name || '' = $1 AND NOT paused",
 	.nargs = 1, .argtypes = {TEXTOID}
 };
 
