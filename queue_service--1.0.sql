@@ -89,6 +89,9 @@ $do$;
 -- 4  tables -------------------------------------------------------------------
 
 -- queues: definition, configuration and a snapshot of the statistics
+--
+-- fillfactor: statistics are written by HOT updates, for which there is room on
+-- the page also while a long transaction forbids to prune it.
 CREATE TABLE @extschema@.queues (
 	id uuid NOT NULL DEFAULT @extschema@.queue_new_id(),
 	tenant_id uuid NOT NULL DEFAULT @extschema@.queue_tenant(),
@@ -121,9 +124,12 @@ CREATE TABLE @extschema@.queues (
 	delayed bigint NOT NULL DEFAULT 0,
 	processing bigint NOT NULL DEFAULT 0,
 	oldest_claimable_at timestamptz,
+	enqueued_total bigint NOT NULL DEFAULT 0,
+	claimed_total bigint NOT NULL DEFAULT 0,
 	completed_total bigint NOT NULL DEFAULT 0,
 	failed_total bigint NOT NULL DEFAULT 0,
 	dead_total bigint NOT NULL DEFAULT 0,
+	cancelled_total bigint NOT NULL DEFAULT 0,
 	statistics_at timestamptz,
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -142,7 +148,7 @@ CREATE TABLE @extschema@.queues (
 		AND critical_reserve >= 0 AND weight BETWEEN 1 AND 1000 AND ageing > '0' AND ageing <= '365 days' AND group_concurrency > 0),
 	CONSTRAINT group_on_failure_valid CHECK (group_on_failure IN ('block', 'pass')),
 	CONSTRAINT alerts_valid CHECK (alert_depth > 0 AND alert_age > '0' AND alert_dead > 0)
-);
+) WITH (fillfactor = 50);
 COMMENT ON TABLE @extschema@.queues IS
 'One row a queue: its definition and configuration, and a snapshot of its statistics. Change it with queue_set().';
 COMMENT ON COLUMN @extschema@.queues.id IS 'UUID version 7.';
@@ -172,14 +178,17 @@ COMMENT ON COLUMN @extschema@.queues.alert_depth IS 'Alert threshold: waiting jo
 COMMENT ON COLUMN @extschema@.queues.alert_age IS 'Alert threshold: age of the oldest claimable job. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.alert_dead IS 'Alert threshold: dead letters an hour. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.config IS 'Yours; queue_service does not read it.';
-COMMENT ON COLUMN @extschema@.queues.depth IS 'Statistics: jobs waiting, as of statistics_at.';
+COMMENT ON COLUMN @extschema@.queues.depth IS 'Statistics: jobs waiting, also delayed and held ones, as of statistics_at. queue_stats has what is now.';
 COMMENT ON COLUMN @extschema@.queues.delayed IS 'Statistics: waiting jobs whose run_at was still to come.';
 COMMENT ON COLUMN @extschema@.queues.processing IS 'Statistics: jobs claimed and not finished.';
-COMMENT ON COLUMN @extschema@.queues.oldest_claimable_at IS 'Statistics: run_at of the job that had been claimable for longest.';
+COMMENT ON COLUMN @extschema@.queues.oldest_claimable_at IS 'Statistics: run_at of the job that had been claimable for longest; NULL if none was.';
+COMMENT ON COLUMN @extschema@.queues.enqueued_total IS 'Statistics: jobs that came, by whatever way.';
+COMMENT ON COLUMN @extschema@.queues.claimed_total IS 'Statistics: claims.';
 COMMENT ON COLUMN @extschema@.queues.completed_total IS 'Statistics: jobs completed.';
-COMMENT ON COLUMN @extschema@.queues.failed_total IS 'Statistics: attempts failed.';
+COMMENT ON COLUMN @extschema@.queues.failed_total IS 'Statistics: attempts failed, also those whose lease expired.';
 COMMENT ON COLUMN @extschema@.queues.dead_total IS 'Statistics: jobs that failed for good.';
-COMMENT ON COLUMN @extschema@.queues.statistics_at IS 'When the statistics columns were written; NULL if never. Nothing writes them yet.';
+COMMENT ON COLUMN @extschema@.queues.cancelled_total IS 'Statistics: jobs cancelled.';
+COMMENT ON COLUMN @extschema@.queues.statistics_at IS 'As of when depth, delayed, processing and oldest_claimable_at are; NULL if they were never written. Maintenance writes them, at most once a minute.';
 COMMENT ON COLUMN @extschema@.queues.created_at IS 'When the queue was created.';
 COMMENT ON COLUMN @extschema@.queues.updated_at IS 'When the definition was last changed by queue_set(), queue_pause() or queue_resume().';
 -- a caller that serves all tenants looks for every queue of a name. An expression
@@ -613,12 +622,12 @@ CREATE TABLE @extschema@.queue_metrics (
 	CONSTRAINT queue_metrics_queue_fkey FOREIGN KEY (tenant_id, queue_id)
 		REFERENCES @extschema@.queues (tenant_id, id)
 );
-COMMENT ON TABLE @extschema@.queue_metrics IS 'Samples of the statistics of queues over time. Nothing writes them yet.';
+COMMENT ON TABLE @extschema@.queue_metrics IS 'Samples of the statistics of queues, one a minute of each queue that changed or has unfinished jobs. Maintenance writes them if the library is preloaded.';
 COMMENT ON COLUMN @extschema@.queue_metrics.id IS 'UUID version 7.';
 COMMENT ON COLUMN @extschema@.queue_metrics.tenant_id IS 'The tenant that the queue belongs to.';
 COMMENT ON COLUMN @extschema@.queue_metrics.queue_id IS 'The queue.';
 COMMENT ON COLUMN @extschema@.queue_metrics.sampled_at IS 'When the sample was taken.';
-COMMENT ON COLUMN @extschema@.queue_metrics.depth IS 'Jobs waiting.';
+COMMENT ON COLUMN @extschema@.queue_metrics.depth IS 'Jobs waiting, also delayed and held ones.';
 COMMENT ON COLUMN @extschema@.queue_metrics.delayed IS 'Waiting jobs whose run_at was still to come.';
 COMMENT ON COLUMN @extschema@.queue_metrics.processing IS 'Jobs claimed and not finished.';
 COMMENT ON COLUMN @extschema@.queue_metrics.oldest_claimable_age IS 'How long the oldest claimable job had been claimable.';
@@ -718,11 +727,16 @@ LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'qs_queue_changed';
 COMMENT ON FUNCTION @extschema@._queue_changed() IS
 'Trigger on queues, rate_limiters and rate_limits: makes every session forget what it knows of the definitions there.';
-CREATE TRIGGER queue_changed AFTER INSERT OR UPDATE OR DELETE ON @extschema@.queues
+CREATE TRIGGER queue_changed AFTER INSERT OR DELETE
+	OR UPDATE OF id, tenant_id, name, description, paused, max_attempts, default_lease, backoff_base,
+		backoff_factor, backoff_max, backoff_jitter, keep_completed, keep_dead, dead_letters, max_depth,
+		max_payload, max_concurrency, critical_reserve, rate_limiter, weight, ageing, group_concurrency,
+		group_on_failure, alert_depth, alert_age, alert_dead, config
+	ON @extschema@.queues
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._queue_changed();
 ALTER TABLE @extschema@.queues ENABLE ALWAYS TRIGGER queue_changed;
 COMMENT ON TRIGGER queue_changed ON @extschema@.queues IS
-'A session keeps definitions until this says that they changed.';
+'A session keeps definitions until this says that they changed. Not fired by what writes statistics.';
 
 CREATE FUNCTION @extschema@._queue_announce()
 RETURNS trigger
@@ -740,6 +754,33 @@ CREATE TRIGGER queue_announce AFTER INSERT OR UPDATE ON @extschema@.critical_job
 ALTER TABLE @extschema@.critical_jobs ENABLE ALWAYS TRIGGER queue_announce;
 COMMENT ON TRIGGER queue_announce ON @extschema@.critical_jobs IS
 'While it is not enabled ALWAYS, claims look at every row in front of them.';
+
+CREATE FUNCTION @extschema@._queue_removed()
+RETURNS trigger
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'qs_queue_removed';
+COMMENT ON FUNCTION @extschema@._queue_removed() IS
+'Trigger on jobs and critical_jobs: tells the statistics of jobs that SQL deletes. Writes nothing.';
+CREATE TRIGGER queue_removed AFTER DELETE ON @extschema@.jobs
+	FOR EACH ROW WHEN (OLD.finished_at IS NULL) EXECUTE FUNCTION @extschema@._queue_removed();
+CREATE TRIGGER queue_emptied AFTER TRUNCATE ON @extschema@.jobs
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._queue_removed();
+ALTER TABLE @extschema@.jobs
+	ENABLE ALWAYS TRIGGER queue_removed, ENABLE ALWAYS TRIGGER queue_emptied;
+COMMENT ON TRIGGER queue_removed ON @extschema@.jobs IS
+'While it is not enabled ALWAYS, statistics are as of the last count.';
+COMMENT ON TRIGGER queue_emptied ON @extschema@.jobs IS
+'While it is not enabled ALWAYS, statistics are as of the last count.';
+CREATE TRIGGER queue_removed AFTER DELETE ON @extschema@.critical_jobs
+	FOR EACH ROW WHEN (OLD.finished_at IS NULL) EXECUTE FUNCTION @extschema@._queue_removed();
+CREATE TRIGGER queue_emptied AFTER TRUNCATE ON @extschema@.critical_jobs
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._queue_removed();
+ALTER TABLE @extschema@.critical_jobs
+	ENABLE ALWAYS TRIGGER queue_removed, ENABLE ALWAYS TRIGGER queue_emptied;
+COMMENT ON TRIGGER queue_removed ON @extschema@.critical_jobs IS
+'While it is not enabled ALWAYS, statistics are as of the last count.';
+COMMENT ON TRIGGER queue_emptied ON @extschema@.critical_jobs IS
+'While it is not enabled ALWAYS, statistics are as of the last count.';
 
 CREATE FUNCTION @extschema@._queue_guard()
 RETURNS trigger
@@ -1367,6 +1408,67 @@ AS 'MODULE_PATHNAME', 'queue_peek';
 COMMENT ON FUNCTION @extschema@.queue_peek(text, integer) IS
 'The jobs that the next claims would return, in their order, without claiming them.';
 
+CREATE FUNCTION @extschema@._queue_stats(
+	OUT tenant_id uuid,
+	OUT queue_id uuid,
+	OUT queue text,
+	OUT depth bigint,
+	OUT delayed bigint,
+	OUT processing bigint,
+	OUT oldest_claimable_age interval,
+	OUT enqueued bigint,
+	OUT claimed bigint,
+	OUT completed bigint,
+	OUT failed bigint,
+	OUT dead bigint,
+	OUT cancelled bigint,
+	OUT enqueued_per_second double precision,
+	OUT claimed_per_second double precision,
+	OUT completed_per_second double precision,
+	OUT failed_per_second double precision,
+	OUT dead_per_second double precision,
+	OUT wait_p50 interval,
+	OUT wait_p95 interval,
+	OUT wait_p99 interval,
+	OUT run_p50 interval,
+	OUT run_p95 interval,
+	OUT run_p99 interval,
+	OUT counted text,
+	OUT statistics_at timestamptz)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 100
+AS 'MODULE_PATHNAME', 'qs_queue_stats';
+COMMENT ON FUNCTION @extschema@._queue_stats() IS 'What the view queue_stats shows.';
+CREATE VIEW @extschema@.queue_stats AS SELECT * FROM @extschema@._queue_stats();
+COMMENT ON VIEW @extschema@.queue_stats IS
+'The statistics of the tenant''s queues, or of all for who serves all tenants while app.current_tenant is unset. Reads no job.';
+COMMENT ON COLUMN @extschema@.queue_stats.tenant_id IS 'The tenant that the queue belongs to.';
+COMMENT ON COLUMN @extschema@.queue_stats.queue_id IS 'The queue.';
+COMMENT ON COLUMN @extschema@.queue_stats.queue IS 'Its name.';
+COMMENT ON COLUMN @extschema@.queue_stats.depth IS 'Jobs that wait, critical ones, delayed ones and held ones included.';
+COMMENT ON COLUMN @extschema@.queue_stats.delayed IS 'Those of them whose run_at is still to come, when that was last looked at.';
+COMMENT ON COLUMN @extschema@.queue_stats.processing IS 'Jobs that are claimed and have not finished, whether their lease has expired or not.';
+COMMENT ON COLUMN @extschema@.queue_stats.oldest_claimable_age IS 'For how long the oldest claimable job has been due; NULL if there was none when that was last looked at.';
+COMMENT ON COLUMN @extschema@.queue_stats.enqueued IS 'Jobs that came in all, by whatever way.';
+COMMENT ON COLUMN @extschema@.queue_stats.claimed IS 'Claims in all.';
+COMMENT ON COLUMN @extschema@.queue_stats.completed IS 'Jobs completed in all.';
+COMMENT ON COLUMN @extschema@.queue_stats.failed IS 'Attempts failed in all, also those whose lease expired.';
+COMMENT ON COLUMN @extschema@.queue_stats.dead IS 'Jobs that failed for good in all.';
+COMMENT ON COLUMN @extschema@.queue_stats.cancelled IS 'Jobs cancelled in all.';
+COMMENT ON COLUMN @extschema@.queue_stats.enqueued_per_second IS 'Jobs that came, in the last one to two minutes; NULL without shared memory, as all below but the last two columns.';
+COMMENT ON COLUMN @extschema@.queue_stats.claimed_per_second IS 'Claims, in the same time.';
+COMMENT ON COLUMN @extschema@.queue_stats.completed_per_second IS 'Jobs completed, in the same time.';
+COMMENT ON COLUMN @extschema@.queue_stats.failed_per_second IS 'Attempts failed, in the same time.';
+COMMENT ON COLUMN @extschema@.queue_stats.dead_per_second IS 'Jobs that failed for good, in the same time.';
+COMMENT ON COLUMN @extschema@.queue_stats.wait_p50 IS 'Median time from due to claim, in the same time; off by a factor of 1.42 at most, as all below.';
+COMMENT ON COLUMN @extschema@.queue_stats.wait_p95 IS '95th percentile of the time from due to claim.';
+COMMENT ON COLUMN @extschema@.queue_stats.wait_p99 IS '99th percentile of the time from due to claim.';
+COMMENT ON COLUMN @extschema@.queue_stats.run_p50 IS 'Median time from claim to completion.';
+COMMENT ON COLUMN @extschema@.queue_stats.run_p95 IS '95th percentile of the time from claim to completion.';
+COMMENT ON COLUMN @extschema@.queue_stats.run_p99 IS '99th percentile of the time from claim to completion.';
+COMMENT ON COLUMN @extschema@.queue_stats.counted IS 'exact: depth and processing are those of now. uncertain: but for what was prepared, until it has ended and is counted. stored: they are of statistics_at.';
+COMMENT ON COLUMN @extschema@.queue_stats.statistics_at IS 'As of when depth and processing are; NULL if they were never counted.';
+
 CREATE FUNCTION @extschema@._queue_cache(
 	OUT claims bigint,
 	OUT visited_mean double precision,
@@ -1471,7 +1573,7 @@ DECLARE
 		'queue_complete_and_claim', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many',
 		'queue_snooze', 'queue_release', 'queue_wait',
 		'queue_rate_acquire', 'queue_rate_release', 'queue_rate_peek'];
-	observer constant text[] := ARRAY['_queue_cache', '_queue_health', 'queue_rate_peek'];
+	observer constant text[] := ARRAY['_queue_stats', '_queue_cache', '_queue_health', 'queue_rate_peek'];
 	admin constant text[] := producer || worker || observer || ARRAY['queue_create', 'queue_set', 'queue_drop',
 		'queue_pause', 'queue_resume', 'queue_purge', 'queue_retry', 'queue_redrive', 'queue_peek',
 		'queue_schedule', 'queue_unschedule', 'queue_cron_next'];
@@ -1491,7 +1593,7 @@ BEGIN
 		WHEN 'observer' THEN
 			functions := observer;
 			readable := ARRAY['queues', 'queue_metrics', 'alert_history'];
-			tables := ARRAY['SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health',
+			tables := ARRAY['SELECT ON TABLE @extschema@.queue_stats', 'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health',
 				format('SELECT (%s) ON TABLE @extschema@.jobs', live_columns),
 				format('SELECT (%s) ON TABLE @extschema@.critical_jobs', live_columns),
 				format('SELECT (%s, source_table, reason, died_at, redriven_at, redriven_as) ON TABLE @extschema@.dead_letter_jobs', job_columns)];
@@ -1499,7 +1601,7 @@ BEGIN
 			functions := admin;
 			readable := ARRAY['queues', 'jobs', 'critical_jobs', 'dead_letter_jobs', 'idempotency_keys',
 				'schedules', 'rate_limits', 'queue_metrics', 'alert_history'];
-			tables := ARRAY[insertable, 'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health'];
+			tables := ARRAY[insertable, 'SELECT ON TABLE @extschema@.queue_stats', 'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health'];
 		ELSE
 			RAISE EXCEPTION 'unknown privilege "%"', privilege
 				USING ERRCODE = 'QS021', HINT = 'The privileges are producer, worker, observer and admin.';

@@ -8,7 +8,7 @@ SELECT queue_create('day') IS NOT NULL AS created, queue_create('hour', keep_com
 CREATE VIEW pg_temp.left_over AS
 SELECT q.name AS queue, k.kind, string_agg(k.what, ' ' ORDER BY k.what) AS what FROM queues q, LATERAL (
 	SELECT 'job' AS kind, payload #>> '{}' AS what FROM jobs WHERE queue_id = q.id UNION ALL SELECT 'critical job', payload #>> '{}' FROM critical_jobs WHERE queue_id = q.id
-	UNION ALL SELECT 'dead letter', payload #>> '{}' FROM dead_letter_jobs WHERE queue_id = q.id UNION ALL SELECT 'sample', depth::text FROM queue_metrics WHERE queue_id = q.id
+	UNION ALL SELECT 'dead letter', payload #>> '{}' FROM dead_letter_jobs WHERE queue_id = q.id UNION ALL SELECT 'sample', depth::text FROM queue_metrics WHERE queue_id = q.id AND enqueued_per_second IS NULL
 	UNION ALL SELECT 'alert', message FROM alert_history WHERE queue_id = q.id) k
 WHERE q.tenant_id = :tenant GROUP BY 1, 2 ORDER BY 1, 2;
 CREATE VIEW pg_temp.ages AS SELECT q.id, q.name, a.age, now() - a.age::interval AS at FROM queues q, unnest(ARRAY['2 days', '2 hours', '10 minutes']) a (age) WHERE q.tenant_id = :tenant;

@@ -238,5 +238,5 @@ SELECT queue_drop('q');
 SELECT queue_drop('q', force => true);
 SELECT count(*) FROM schedules;
 
-SELECT queue_tenant_purge(:tenant), queue_tenant_purge(:other);
+SELECT one.done, two.done FROM queue_tenant_purge(:tenant) one, queue_tenant_purge(:other) two;
 DELETE FROM tenants WHERE id IN (:tenant, :other);

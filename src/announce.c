@@ -23,6 +23,7 @@
 #include "fault.h"
 #include "miscadmin.h"
 #include "slots.h"
+#include "stats_note.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -33,8 +34,8 @@
 PG_FUNCTION_INFO_V1(qs_queue_announce);
 
 /* Of a trigger's row in pg_trigger: changes with each change of the row. */
-static uint64
-trigger_version(Oid relid, const char *name)
+uint64
+qs_trigger_version(Oid relid, const char *name)
 {
 	Relation	triggers = table_open(TriggerRelationId, AccessShareLock);
 	ScanKeyData keys[2];
@@ -74,7 +75,7 @@ qs_is_announcing(Relation rel, const Trigger *trigger, uint64 *version)
 		trigger->tgqual == NULL &&
 		TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_AFTER(trigger->tgtype) &&
 		TRIGGER_FOR_INSERT(trigger->tgtype) && TRIGGER_FOR_UPDATE(trigger->tgtype))
-		*version = trigger_version(RelationGetRelid(rel), trigger->tgname);
+		*version = qs_trigger_version(RelationGetRelid(rel), trigger->tgname);
 	return true;
 }
 
@@ -173,6 +174,7 @@ Datum
 qs_queue_announce(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	HeapTuple	old;
 	HeapTuple	row;
 	TupleDesc	desc;
 	QsTableKind kind;
@@ -193,9 +195,9 @@ qs_queue_announce(PG_FUNCTION_ARGS)
 	desc = RelationGetDescr(trigger->tg_relation);
 	kind = strcmp(RelationGetRelationName(trigger->tg_relation), "jobs") == 0 ?
 		QS_JOBS : QS_CRITICAL_JOBS;
-	qs_slots_after_sql(kind, desc,
-					   TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
-					   trigger->tg_trigtuple : NULL, row);
+	old = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_trigtuple : NULL;
+	qs_slots_after_sql(kind, desc, old, row);
+	qs_stats_after_sql(desc, old, row);
 	(void) heap_getattr(row, QS_JOB_FINISHED_AT, desc, &isnull);
 	if (!isnull || DatumGetBool(heap_getattr(row, QS_JOB_HELD, desc, &isnull)))
 		return PointerGetDatum(NULL);

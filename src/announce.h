@@ -9,6 +9,7 @@
 #include "table.h"
 #include "utils/reltrigger.h"
 
+extern uint64 qs_trigger_version(Oid relid, const char *name);
 extern bool qs_is_announcing(Relation rel, const Trigger *trigger,
 							 uint64 *version);
 extern bool qs_cache_source(const QsTable *table, Relation index,

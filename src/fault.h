@@ -14,6 +14,8 @@
  *	 walk		a row was read by who looks for leases
  *	 tell		a lease was written, and the group was not told yet
  *	 fired		schedules were fired, and nothing was committed yet
+ *	 apply		a transaction has committed, and its statistics are not counted yet
+ *	 counted	a queue was recounted, and what was found is not in its statistics
  *	 announce	a new entry is in the index, and is about to be announced
  */
 #ifndef QS_FAULT_H

@@ -13,6 +13,8 @@
 #include "miscadmin.h"
 #include "range_cache.h"
 #include "result.h"
+#include "stats_table.h"
+#include "stats_trigger.h"
 #include "task.h"
 #include "task_log.h"
 #include "utils/builtins.h"
@@ -120,6 +122,22 @@ put_tasks(FunctionCallInfo fcinfo, const QsCatalog *cat)
 						 platform ? ends[i].error : ""));
 }
 
+/* Whether what queue_stats shows can be exact. */
+static void
+put_statistics(FunctionCallInfo fcinfo, const QsCatalog *cat)
+{
+	QsStatsUse	use;
+	bool		watched = qs_stats_triggers(cat) != 0;
+
+	qs_stats_use(&use);
+	put(fcinfo, "statistics", use.refused == 0 && watched,
+		psprintf(UINT64_FORMAT " of " UINT64_FORMAT " queues in "
+				 UINT64_FORMAT " kB, " UINT64_FORMAT " changes had no room%s%s",
+				 use.queues, use.queues_max, use.bytes / 1024, use.refused,
+				 use.refused == 0 ? "" : ": raise queue_service.max_statistics",
+				 watched ? "" : "; queue_announce, queue_removed or queue_emptied is not enabled ALWAYS"));
+}
+
 /* SQL: _queue_health() */
 Datum
 qs_queue_health(PG_FUNCTION_ARGS)
@@ -150,6 +168,7 @@ qs_queue_health(PG_FUNCTION_ARGS)
 					 UINT64_FORMAT " kB, " UINT64_FORMAT " evicted%s",
 					 b.buckets, b.buckets_max, b.bytes / 1024, b.evicted,
 					 b.evicted == 0 ? "" : ": raise queue_service.max_buckets"));
+		put_statistics(fcinfo, cat);
 	}
 	put_trigger(fcinfo, cat->table[QS_JOBS]);
 	put_trigger(fcinfo, cat->table[QS_CRITICAL_JOBS]);

@@ -18,6 +18,7 @@
 #include "failures.h"
 #include "lifecycle.h"
 #include "recent.h"
+#include "stats_note.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -124,9 +125,12 @@ void
 qs_job_cancel(QsTable *table, const QsQueue *queue)
 {
 	if (queue->keeps_completed)
+	{
 		finish(table, "failed", "cancelled");
-	else
-		qs_delete(table);
+		return;
+	}
+	qs_stats_write_does(table, QS_ENDED_CANCELLED);
+	qs_delete(table);
 }
 
 /* Gives the job back, to be claimed from run_at on. */
@@ -180,6 +184,7 @@ bury(QsJobs *jobs, QsTable *table, QsDeath death)
 	qs_set(dead, QS_DEAD_REASON, CStringGetTextDatum(reasons[death]));
 	qs_set(dead, QS_DEAD_DIED_AT, TimestampTzGetDatum(table->call->now));
 	qs_insert(dead);
+	qs_stats_write_does(table, QS_DIED);
 	qs_delete(table);
 }
 
@@ -210,6 +215,7 @@ bool
 qs_job_expire(QsJobs *jobs, QsTable *table, const QsQueue *queue)
 {
 	qs_note_failure(table, "lease expired");
+	qs_stats_write_does(table, QS_FAILED);
 	if (DatumGetBool(qs_get(table, QS_JOB_CANCEL_REQUESTED)))
 	{
 		qs_job_cancel(table, queue);
@@ -239,9 +245,10 @@ qs_job_complete(QsTable *table, const QsQueue *queue, Datum result,
 	{
 		set_completed(table, result, no_result);
 		qs_update(table);
+		return;
 	}
-	else
-		qs_delete(table);
+	qs_stats_write_does(table, QS_COMPLETED);
+	qs_delete(table);
 }
 
 /*
@@ -253,7 +260,10 @@ qs_job_complete_if_same(QsTable *table, const QsQueue *queue, Datum result,
 						bool no_result)
 {
 	if (!queue->keeps_completed)
+	{
+		qs_stats_write_does(table, QS_COMPLETED);
 		return qs_delete_if_same(table);
+	}
 	set_completed(table, result, no_result);
 	return qs_update_if_same(table);
 }
@@ -278,6 +288,7 @@ qs_job_fail(QsJobs *jobs, QsTable *table, const QsQueue *queue,
 			const char *error, const Interval *retry_in, bool dead)
 {
 	qs_note_failure(table, error);
+	qs_stats_write_does(table, QS_FAILED);
 	if (DatumGetBool(qs_get(table, QS_JOB_CANCEL_REQUESTED)))
 	{
 		qs_job_cancel(table, queue);

@@ -10,6 +10,8 @@
 #include "queue.h"
 #include "result.h"
 #include "statement.h"
+#include "stats_note.h"
+#include "stats_trigger.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -238,7 +240,11 @@ queue_create(PG_FUNCTION_ARGS)
 	created = qs_execute(&insert_queue, &call, SPI_OK_INSERT_RETURNING, args,
 						 nulls, 0) == 1;
 	if (created)
+	{
 		returned_id(&id);
+		if (qs_stats_exist())
+			qs_stats_queue_created(&id, qs_stats_triggers(call.cat));
+	}
 	SPI_finish();
 	if (!created)
 	{

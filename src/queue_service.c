@@ -20,6 +20,8 @@
 #include "queue.h"
 #include "range_cache.h"
 #include "slots.h"
+#include "stats_note.h"
+#include "stats_table.h"
 #include "table_info.h"
 #include "task.h"
 #include "task_log.h"
@@ -49,6 +51,8 @@ _PG_init(void)
 	qs_buckets_init();
 	qs_permits_init();
 	qs_tokens_init();
+	qs_stats_table_init();
+	qs_stats_note_init();
 	qs_claim_only_init();
 	qs_task_log_init();
 	qs_launcher_init();

@@ -56,6 +56,7 @@
 #define PUBLISH_EVERY 256		/* entries */
 #define MAX_LOOKS 3				/* at a row that changes while it is looked at */
 #define MAX_RESTARTS 3			/* for rows that moved to where the scan was */
+#define MAX_LEVELS 64			/* that are looked at for statistics */
 
 /* More entries than these are not stepped over, but cost another descent. */
 #define MAX_STEPS 24
@@ -733,4 +734,85 @@ qs_direct_look(QsTable *table, const pg_uuid_t *queue_id, TimestampTz *next_due)
 	*next_due = Min(*next_due, direct.jump.until);
 	qs_direct_end(&direct);
 	return found;
+}
+
+/*
+ * Whether the queue has a claimable row in a table that is open to be looked
+ * at; *oldest becomes the run_at of the one that is due for longest, unless it
+ * is earlier already. Looks at the first of each priority, of the highest ones
+ * if there are very many.
+ */
+bool
+qs_direct_oldest(QsTable *table, const pg_uuid_t *queue_id, TimestampTz *oldest)
+{
+	QsDirectScan direct;
+	bool		found = false;
+
+	qs_direct_begin_look(&direct, table, queue_id);
+	for (int level = 0; level < MAX_LEVELS && qs_direct_next(&direct); level++)
+	{
+		found = true;
+		*oldest = Min(*oldest, direct.at.run_at);
+		if (!qs_direct_next_level(&direct))
+			break;
+	}
+	qs_direct_end(&direct);
+	return found;
+}
+
+/* Whether the snapshot sees a waiting row behind the entry that was read. */
+static bool
+is_seen_waiting(IndexScanDesc scan, TupleTableSlot *row)
+{
+	bool		isnull;
+
+	return index_fetch_heap(scan, row) &&
+		qs_text_is(slot_getattr(row, QS_JOB_STATUS, &isnull), "pending");
+}
+
+/*
+ * How many rows of the queue wait for a time to come, up to most: reads what is
+ * behind now in each priority.
+ */
+int64
+qs_direct_delayed(QsTable *table, const pg_uuid_t *queue_id, int64 most)
+{
+	TupleTableSlot *row = table_slot_create(table->rel, NULL);
+	QsDirectScan direct;
+	QsRangeKey	key;
+	int64		delayed = 0;
+	int			descents = 0;
+
+	memset(&direct, 0, sizeof(direct));
+	direct.table = table;
+	direct.index = index_open(qs_ready_index(table->call->cat, table->kind),
+							  AccessShareLock);
+	direct.scan = qs_index_beginscan(table->rel, direct.index,
+									 GetActiveSnapshot(), 2);
+	direct.scan->xs_want_itup = true;
+	ScanKeyInit(&direct.keys[0], 1, BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(queue_id));
+	qs_key_first_of_level(&key, PG_INT16_MAX);
+	descend(&direct, &key);
+	while (delayed < most &&
+		   index_getnext_tid(direct.scan, ForwardScanDirection) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		table->call->visited++;
+		entry_key(&direct, &key);
+		if (key.run_at > table->call->now)
+			delayed += is_seen_waiting(direct.scan, row);
+		else if (++descents <= MAX_LEVELS)
+		{
+			key.run_at = table->call->now + 1;
+			memset(key.id, 0, sizeof(key.id));
+			descend(&direct, &key);
+		}
+		else
+			break;
+	}
+	index_endscan(direct.scan);
+	ExecDropSingleTupleTableSlot(row);
+	index_close(direct.index, AccessShareLock);
+	return delayed;
 }

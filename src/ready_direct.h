@@ -69,5 +69,9 @@ extern void qs_direct_begin_look(QsDirectScan *direct, QsTable *table,
 extern bool qs_direct_next_level(QsDirectScan *direct);
 extern bool qs_direct_look(QsTable *table, const pg_uuid_t *queue_id,
 						   TimestampTz *next_due);
+extern bool qs_direct_oldest(QsTable *table, const pg_uuid_t *queue_id,
+							 TimestampTz *oldest);
+extern int64 qs_direct_delayed(QsTable *table, const pg_uuid_t *queue_id,
+							   int64 most);
 
 #endif							/* QS_READY_DIRECT_H */

@@ -32,6 +32,7 @@
 #include "parents.h"
 #include "recent.h"
 #include "slots.h"
+#include "stats_note.h"
 #include "table.h"
 #include "table_info.h"
 #include "utils/datum.h"
@@ -225,6 +226,7 @@ qs_load(QsTable *table)
 	memcpy(table->nulls, table->old->tts_isnull,
 		   table->info->natts * sizeof(bool));
 	table->changed = NULL;
+	table->events = 0;
 }
 
 /* Starts a row in which every column is null. */
@@ -629,6 +631,7 @@ write_update(QsTable *table, TM_Result *result)
 									   changed);
 	qs_announce_update(table, update_indexes != QS_NO_INDEXES);
 	qs_slots_after_update(table);
+	qs_stats_after_update(table);
 	if (table->info->update_row_triggers || recheck != NIL)
 		ExecARUpdateTriggers(table->estate, table->rri, NULL, NULL, tid, NULL,
 							 table->new, recheck, NULL, false);
@@ -690,6 +693,7 @@ qs_insert(QsTable *table)
 	table->new->tts_tid = table->formed->tts_tid;
 	recheck = insert_index_entries(table, false, false, NULL);
 	qs_announce_insert(table);
+	qs_stats_after_insert(table);
 	ExecARInsertTriggers(table->estate, table->rri, table->new, recheck, NULL);
 }
 
@@ -711,6 +715,7 @@ write_delete(QsTable *table)
 	if (result == TM_Ok)
 	{
 		qs_slots_after_delete(table);
+		qs_stats_after_delete(table);
 		ExecARDeleteTriggers(table->estate, table->rri, tid, NULL, NULL, false);
 	}
 	return result;

@@ -56,6 +56,7 @@ typedef struct QsTable
 	Datum	   *values;			/* of new */
 	bool	   *nulls;
 	Bitmapset  *changed;		/* columns that were set, as the executor counts */
+	int			events;			/* that the next write is, as stats_note.h says */
 
 	QsHeld		held;			/* of parents.c */
 	BlockNumber nblocks;		/* of rel, once it was asked for; else 0 */

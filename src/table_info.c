@@ -25,6 +25,7 @@
 #include "parents.h"
 #include "parser/parse_coerce.h"
 #include "rewrite/rewriteHandler.h"
+#include "stats_trigger.h"
 #include "table_info.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -264,6 +265,7 @@ describe_triggers(QsTableInfo *info, Relation rel)
 {
 	/* catalogs are read below, and the relcache may free its own meanwhile */
 	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
+	uint64		ignored;
 
 	info->sees_before = triggers != NULL &&
 		(triggers->trig_update_before_row || triggers->trig_delete_before_row);
@@ -277,7 +279,8 @@ describe_triggers(QsTableInfo *info, Relation rel)
 					 errmsg("trigger \"%s\" of table \"%s\" uses a transition table",
 							trigger->tgname, RelationGetRelationName(rel)),
 					 errhint("Use a trigger for each row.")));
-		if (qs_is_announcing(rel, trigger, &info->trigger))
+		if (qs_is_announcing(rel, trigger, &info->trigger) ||
+			qs_is_counting(rel, trigger, &ignored))
 		{
 			info->replaced = lappend_oid(info->replaced, trigger->tgoid);
 			continue;

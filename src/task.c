@@ -36,7 +36,10 @@ const QsTask *const qs_tasks[] = {
 	&qs_task_finished,
 	&qs_task_dead,
 	&qs_task_metrics,
-	&qs_task_alert_history
+	&qs_task_alert_history,
+	&qs_task_recount,
+	&qs_task_sample,
+	&qs_task_flush
 };
 const int	qs_ntasks = lengthof(qs_tasks);
 

@@ -49,6 +49,9 @@ extern const QsTask qs_task_finished;
 extern const QsTask qs_task_dead;
 extern const QsTask qs_task_metrics;
 extern const QsTask qs_task_alert_history;
+extern const QsTask qs_task_recount;
+extern const QsTask qs_task_sample;
+extern const QsTask qs_task_flush;
 
 extern void qs_retention_init(void);
 

@@ -1,0 +1,52 @@
+/*
+ * stats.h
+ *	  The statistics of a queue, from shared memory and its row.
+ */
+#ifndef QS_STATS_H
+#define QS_STATS_H
+
+#include "call.h"
+#include "stats_table.h"
+
+/* a minute, between samples and between flushes */
+#define QS_STATS_PERIOD USECS_PER_MINUTE
+
+typedef struct QsStats
+{
+	pg_uuid_t	queue;
+	pg_uuid_t	tenant;
+	bool		counted;		/* as of now; else as of at */
+	TimestampTz at;				/* 0: never */
+	int64		depth;			/* jobs that wait, with those that are delayed */
+	int64		delayed;
+	int64		processing;
+	TimestampTz oldest_claimable_at;	/* 0: none was claimable when last looked */
+	int64		totals[QS_NEVENTS];
+} QsStats;
+
+extern bool qs_stats_get(QsCall *call, const pg_uuid_t *queue, QsStats *stats);
+
+/* what maintenance writes into the row of a queue */
+typedef struct QsStatsRow
+{
+	const QsStatsCounts *counts;	/* NULL: leave what is there, and look too */
+	const QsStatsLook *look;
+	const int64 *totals;		/* NULL: leave what is there */
+} QsStatsRow;
+
+/* how that went */
+typedef enum QsStatsWritten
+{
+	QS_STATS_WRITTEN,
+	QS_STATS_WRITTEN_HELD,		/* and the version before it has to stay */
+	QS_STATS_NO_ROOM,			/* nothing was, as it would have to move */
+	QS_STATS_LOCKED,			/* nor was anything, as somebody has the row */
+	QS_STATS_GONE				/* there is no such queue */
+} QsStatsWritten;
+
+extern QsStatsWritten qs_stats_write(QsCall *call, const pg_uuid_t *queue,
+									 const QsStatsRow *row);
+extern bool qs_stats_read_totals(QsCall *call, const pg_uuid_t *queue,
+								 int64 *totals);
+
+#endif							/* QS_STATS_H */
