@@ -445,8 +445,8 @@ COMMENT ON COLUMN @extschema@.idempotency_keys.created_at IS 'When the job was e
 CREATE UNIQUE INDEX idempotency_keys_queue_key_idx ON @extschema@.idempotency_keys (tenant_id, queue_id, key, critical);
 CREATE UNIQUE INDEX idempotency_keys_tenant_key_idx ON @extschema@.idempotency_keys (tenant_id, key)
 	WHERE critical;
--- retention
-CREATE INDEX idempotency_keys_expires_idx ON @extschema@.idempotency_keys (expires_at);
+-- retention; by id those that do not expire
+CREATE INDEX idempotency_keys_expires_idx ON @extschema@.idempotency_keys (expires_at, id);
 ALTER TABLE @extschema@.idempotency_keys ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation_policy ON @extschema@.idempotency_keys
 	USING (tenant_id::text = current_setting('app.current_tenant', true));

@@ -30,46 +30,154 @@
 #define MAX_STARTS 100000
 
 /*
- * A key is free once it has expired and its job has finished. It may stand for
- * another job by the time it is locked, so that is looked at again.
+ * A key is free once it has expired, or never does, and its job has finished.
+ * It may stand for another job by the time it is locked, so that is looked at
+ * again.
  */
 #define FREE_KEY \
-	"k.expires_at <= $1" \
 	" AND NOT EXISTS (SELECT FROM @jobs j" \
 	" WHERE j.id = k.job_id AND j.finished_at IS NULL)" \
 	" AND NOT EXISTS (SELECT FROM @critical_jobs j" \
 	" WHERE j.id = k.job_id AND j.finished_at IS NULL)"
 
-static QsStatement lock_keys = {
-	.sql = "WITH k AS MATERIALIZED (SELECT k.id FROM @idempotency_keys k WHERE "
-	FREE_KEY " ORDER BY k.expires_at LIMIT $2 FOR UPDATE OF k SKIP LOCKED)"
-	" SELECT array_agg(id), count(*) FROM k",
-	.nargs = 2, .argtypes = {TIMESTAMPTZOID, INT8OID}
+static QsStatement lock_expired_keys = {
+	.sql = "SELECT k.id, k.expires_at FROM @idempotency_keys k"
+	" WHERE k.expires_at <= $1 AND k.expires_at >= $2" FREE_KEY
+	" ORDER BY k.expires_at, k.id LIMIT $3 FOR UPDATE OF k SKIP LOCKED",
+	.nargs = 3, .argtypes = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID}
+};
+static QsStatement select_lasting_keys = {
+	.sql = "SELECT id FROM @idempotency_keys"
+	" WHERE expires_at IS NULL AND id > $1 ORDER BY expires_at, id LIMIT $2",
+	.nargs = 2, .argtypes = {UUIDOID, INT8OID}
+};
+static QsStatement lock_lasting_keys = {
+	.sql = "SELECT k.id FROM @idempotency_keys k"
+	" WHERE k.id = ANY ($1) AND k.expires_at IS NULL" FREE_KEY
+	" FOR UPDATE OF k SKIP LOCKED",
+	.nargs = 1, .argtypes = {UUIDARRAYOID}
 };
 static QsStatement delete_keys = {
-	.sql = "DELETE FROM @idempotency_keys k WHERE k.id = ANY ($2) AND " FREE_KEY,
-	.nargs = 2, .argtypes = {TIMESTAMPTZOID, UUIDARRAYOID}
+	.sql = "DELETE FROM @idempotency_keys k WHERE k.id = ANY ($1)"
+	" AND coalesce(k.expires_at, '-infinity') <= $2" FREE_KEY,
+	.nargs = 2, .argtypes = {UUIDARRAYOID, TIMESTAMPTZOID}
 };
+
+/* where the session's next run begins */
+static TimestampTz expired_from = DT_NOBEGIN;
+static TimestampTz expired_anew_at = DT_NOBEGIN;
+static pg_uuid_t lasting_from;
+
+typedef struct Keys
+{
+	int			count;
+	pg_uuid_t	values[BATCH];
+} Keys;
+
+/* The ids of the last statement's rows. */
+static void
+take_ids(Keys *keys)
+{
+	bool		isnull;
+
+	keys->count = (int) SPI_processed;
+	for (int i = 0; i < keys->count; i++)
+		keys->values[i] = *DatumGetUUIDP(qs_result(i, 1, &isnull));
+}
+
+static Datum
+make_array(const pg_uuid_t *values, int count)
+{
+	Datum	   *ids = palloc(count * sizeof(Datum));
+
+	for (int i = 0; i < count; i++)
+		ids[i] = UUIDPGetDatum(&values[i]);
+	return PointerGetDatum(construct_array(ids, count, UUIDOID, UUID_LEN, false,
+										   TYPALIGN_CHAR));
+}
+
+static int64
+delete_batch(QsCall *call, int first, int count, void *arg)
+{
+	Keys	   *keys = arg;
+	Datum		args[2] = {make_array(&keys->values[first], count),
+	TimestampTzGetDatum(call->now)};
+	int64		deleted;
+
+	qs_connect();
+	deleted = qs_execute(&delete_keys, call, SPI_OK_DELETE, args, NULL, 0);
+	SPI_finish();
+	return deleted;
+}
+
+/* Keys that have expired; true if there may be more of them. */
+static bool
+purge_expired_keys(QsTaskRun *run, Keys *keys)
+{
+	TimestampTz now = run->call->now;
+	Datum		args[3];
+	int64		deleted;
+	bool		isnull;
+
+	if (now >= expired_anew_at || now < expired_anew_at - BEGIN_ANEW)
+	{
+		expired_from = DT_NOBEGIN;
+		expired_anew_at = now + BEGIN_ANEW;
+	}
+	args[0] = TimestampTzGetDatum(now);
+	args[1] = TimestampTzGetDatum(expired_from);
+	args[2] = Int64GetDatum(BATCH);
+	qs_connect();
+	(void) qs_execute(&lock_expired_keys, run->call, SPI_OK_SELECT, args, NULL, 0);
+	take_ids(keys);
+	if (keys->count > 0)
+		expired_from = DatumGetTimestampTz(qs_result(keys->count - 1, 2, &isnull));
+	SPI_finish();
+	deleted = qs_task_batch(run->call, keys->count, delete_batch, keys);
+	run->done += deleted;
+	return keys->count == BATCH && deleted > 0;
+}
+
+/*
+ * Keys that are free as soon as their job has finished. The next of them are
+ * looked at in each run, around and around; true if that was worth it.
+ */
+static bool
+purge_lasting_keys(QsTaskRun *run, Keys *keys)
+{
+	Datum		args[2] = {UUIDPGetDatum(&lasting_from), Int64GetDatum(BATCH)};
+	int			seen;
+	int64		deleted = 0;
+
+	qs_connect();
+	(void) qs_execute(&select_lasting_keys, run->call, SPI_OK_SELECT, args, NULL, 0);
+	take_ids(keys);
+	seen = keys->count;
+	if (seen > 0)
+	{
+		lasting_from = keys->values[seen - 1];
+		args[0] = make_array(keys->values, seen);
+		(void) qs_execute(&lock_lasting_keys, run->call, SPI_OK_SELECT, args,
+						  NULL, 0);
+		take_ids(keys);
+	}
+	SPI_finish();
+	if (seen > 0)
+		deleted = qs_task_batch(run->call, keys->count, delete_batch, keys);
+	run->done += deleted;
+	if (seen < BATCH)
+		memset(&lasting_from, 0, sizeof(lasting_from));
+	return seen == BATCH && deleted > 0;
+}
 
 static void
 purge_keys(QsTaskRun *run)
 {
-	Datum		args[2] = {TimestampTzGetDatum(run->call->now),
-		Int64GetDatum(BATCH)};
-	bool		none;
-	bool		isnull;
+	Keys	   *keys = palloc(sizeof(Keys));
 
-	qs_connect();
-	(void) qs_execute(&lock_keys, run->call, SPI_OK_SELECT, args, NULL, 0);
-	args[1] = qs_result(0, 1, &none);
-	run->more = DatumGetInt64(qs_result(0, 2, &isnull)) == BATCH;
-	if (!none)
-	{
-		qs_renew_snapshot();
-		run->done = qs_execute(&delete_keys, run->call, SPI_OK_DELETE, args,
-							   NULL, 0);
-	}
-	SPI_finish();
+	run->more = purge_expired_keys(run, keys);
+	run->more |= purge_lasting_keys(run, keys);
+	pfree(keys);
 }
 
 const QsTask qs_task_keys = {
