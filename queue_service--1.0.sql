@@ -174,9 +174,9 @@ COMMENT ON COLUMN @extschema@.queues.weight IS 'Platform: the share of claims th
 COMMENT ON COLUMN @extschema@.queues.ageing IS 'How much waiting outweighs one level of priority: jobs go by run_at - priority x ageing. A month counts as 30 days; NULL means no ageing.';
 COMMENT ON COLUMN @extschema@.queues.group_concurrency IS 'How many jobs of one group_key run at once; NULL means no limit. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.group_on_failure IS 'Whether a failed job blocks its group until it is retried, or lets it pass. Not enforced yet.';
-COMMENT ON COLUMN @extschema@.queues.alert_depth IS 'Alert threshold: waiting jobs. Not enforced yet.';
-COMMENT ON COLUMN @extschema@.queues.alert_age IS 'Alert threshold: age of the oldest claimable job. Not enforced yet.';
-COMMENT ON COLUMN @extschema@.queues.alert_dead IS 'Alert threshold: dead letters an hour. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.alert_depth IS 'Alert threshold: waiting jobs; NULL means queue_service.alert_depth.';
+COMMENT ON COLUMN @extschema@.queues.alert_age IS 'Alert threshold: age of the oldest claimable job; NULL means queue_service.alert_age.';
+COMMENT ON COLUMN @extschema@.queues.alert_dead IS 'Alert threshold: dead letters an hour; NULL means queue_service.alert_dead.';
 COMMENT ON COLUMN @extschema@.queues.config IS 'Yours; queue_service does not read it.';
 COMMENT ON COLUMN @extschema@.queues.depth IS 'Statistics: jobs waiting, also delayed and held ones, as of statistics_at. queue_stats has what is now.';
 COMMENT ON COLUMN @extschema@.queues.delayed IS 'Statistics: waiting jobs whose run_at was still to come.';
@@ -669,17 +669,20 @@ CREATE TABLE @extschema@.alert_history (
 		REFERENCES @extschema@.queues (tenant_id, id),
 	CONSTRAINT severity_valid CHECK (severity IN ('warning', 'critical'))
 );
-COMMENT ON TABLE @extschema@.alert_history IS 'Alerts, raised and resolved. Nothing writes them yet.';
+COMMENT ON TABLE @extschema@.alert_history IS 'Alerts, raised and resolved by maintenance.';
 COMMENT ON COLUMN @extschema@.alert_history.id IS 'UUID version 7.';
 COMMENT ON COLUMN @extschema@.alert_history.tenant_id IS 'The tenant that it concerns; NULL for the whole server.';
 COMMENT ON COLUMN @extschema@.alert_history.queue_id IS 'The queue that it concerns, if one.';
-COMMENT ON COLUMN @extschema@.alert_history.alert IS 'Which alert.';
+COMMENT ON COLUMN @extschema@.alert_history.alert IS 'Of a queue: depth, age or dead; of the server: horizon or worker.';
 COMMENT ON COLUMN @extschema@.alert_history.severity IS 'warning or critical.';
 COMMENT ON COLUMN @extschema@.alert_history.message IS 'What is wrong, for people.';
-COMMENT ON COLUMN @extschema@.alert_history.value IS 'What was measured.';
+COMMENT ON COLUMN @extschema@.alert_history.value IS 'What was measured when it was raised: jobs, seconds, or dead letters in an hour.';
 COMMENT ON COLUMN @extschema@.alert_history.threshold IS 'What it was compared with.';
 COMMENT ON COLUMN @extschema@.alert_history.raised_at IS 'When it was raised.';
 COMMENT ON COLUMN @extschema@.alert_history.resolved_at IS 'When it was resolved; NULL while it lasts.';
+-- what is open, once of each kind; the server's have neither tenant nor queue
+CREATE UNIQUE INDEX alert_history_open_key ON @extschema@.alert_history (tenant_id, queue_id, alert)
+	NULLS NOT DISTINCT WHERE resolved_at IS NULL;
 CREATE INDEX alert_history_queue_idx ON @extschema@.alert_history (tenant_id, queue_id, raised_at);
 ALTER TABLE @extschema@.alert_history ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation_policy ON @extschema@.alert_history

@@ -10,6 +10,7 @@
 #include "buckets.h"
 #include "call.h"
 #include "commands/trigger.h"
+#include "horizon.h"
 #include "miscadmin.h"
 #include "range_cache.h"
 #include "result.h"
@@ -138,6 +139,22 @@ put_statistics(FunctionCallInfo fcinfo, const QsCatalog *cat)
 				 watched ? "" : "; queue_announce, queue_removed or queue_emptied is not enabled ALWAYS"));
 }
 
+/* Who holds back VACUUM: for the platform, as it may be any tenant's. */
+static void
+put_horizon(FunctionCallInfo fcinfo)
+{
+	QsCall		call;
+	QsCulprit	culprit;
+	bool		found;
+
+	qs_begin_read(&call, fcinfo, QS_ANY_TENANT);
+	found = qs_horizon_culprit(&call, qs_horizon_alert, &culprit);
+	qs_end(&call);
+	put(fcinfo, "horizon", !found,
+		found ? psprintf("for %.0f seconds %s", culprit.held, culprit.message) :
+		psprintf("nobody has held back vacuum for %d seconds", qs_horizon_alert));
+}
+
 /* SQL: _queue_health() */
 Datum
 qs_queue_health(PG_FUNCTION_ARGS)
@@ -178,5 +195,7 @@ qs_queue_health(PG_FUNCTION_ARGS)
 		"not bound: whoever runs SQL of his own may set app.current_tenant; "
 		"see queue_service.bind_tenant");
 	put_tasks(fcinfo, cat);
+	if (qs_horizon_alert > 0 && qs_is_platform(cat, GetUserId()))
+		put_horizon(fcinfo);
 	return (Datum) 0;
 }

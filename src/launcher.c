@@ -11,6 +11,7 @@
 #include "access/xact.h"
 #include "call.h"
 #include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
 #include "errors.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -20,6 +21,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -189,6 +191,22 @@ list_databases(Oid database, Kept **kept)
 	if (OidIsValid(database))
 		(*kept)[count++].oid = database;
 	return count;
+}
+
+/* Whether the setting has this session's database. */
+bool
+qs_worker_is_listed(void)
+{
+	char	   *name = get_database_name(MyDatabaseId);
+	List	   *names = NIL;
+	ListCell   *cell;
+
+	if (name != NULL && databases != NULL)
+		(void) SplitIdentifierString(pstrdup(databases), ',', &names);
+	foreach(cell, names)
+		if (strcmp(name, lfirst(cell)) == 0)
+			return true;
+	return false;
 }
 
 /* One who was started for one database ends for good when that is gone. */

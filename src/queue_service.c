@@ -57,6 +57,7 @@ _PG_init(void)
 	qs_task_log_init();
 	qs_launcher_init();
 	qs_retention_init();
+	qs_alerts_init();
 	qs_fault_init();
 	MarkGUCPrefixReserved("queue_service");
 }

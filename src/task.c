@@ -39,7 +39,8 @@ const QsTask *const qs_tasks[] = {
 	&qs_task_alert_history,
 	&qs_task_recount,
 	&qs_task_sample,
-	&qs_task_flush
+	&qs_task_flush,
+	&qs_task_alerts
 };
 const int	qs_ntasks = lengthof(qs_tasks);
 

@@ -52,7 +52,9 @@ extern const QsTask qs_task_alert_history;
 extern const QsTask qs_task_recount;
 extern const QsTask qs_task_sample;
 extern const QsTask qs_task_flush;
+extern const QsTask qs_task_alerts;
 
 extern void qs_retention_init(void);
+extern void qs_alerts_init(void);
 
 #endif							/* QS_TASK_H */

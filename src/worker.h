@@ -31,6 +31,7 @@ extern void qs_launcher_init(void);
 extern bool qs_keep(Oid database, QsKeeper keeper);
 extern void qs_keep_no_more(Oid database, QsKeeper keeper);
 extern int	qs_keeper_pid(QsKeeper keeper);
+extern bool qs_worker_is_listed(void);
 extern bool qs_database_is_wanted(Oid database);
 extern void qs_describe_worker(BackgroundWorker *worker, const char *function,
 							   const char *type);
