@@ -105,6 +105,7 @@ my $writer = $node->background_psql('postgres');
 my $writer_pid = $writer->query_safe('SELECT pg_backend_pid()');
 $node->safe_psql('postgres', 'CREATE TABLE moves (n integer)');
 $writer->query_safe('BEGIN; INSERT INTO moves VALUES (1)');
+is(watch('22 minutes'), 0, 'a second one, which needs less');
 $session->query_safe('COMMIT');
 is(watch('22 minutes'), 1, 'another culprit');
 like(open_alert('horizon'), qr/process $writer_pid /, 'it is named instead');
