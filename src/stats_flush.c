@@ -3,11 +3,10 @@
  *	  Writes statistics into the rows of queues: see stats.h. The task "flush".
  *
  * Each enqueue looks a queue up by its row. So a row is written at most once a
- * minute, only if its statistics have changed, and never in a way that would
- * make look-ups slower: as long as the version that is replaced cannot be
- * pruned soon, as somebody still sees the one before it, a row is written only
- * if the new version has room on the same page, and each time after twice as
- * long. Then the indexes lead to one page, however many versions there are.
+ * minute, only if its statistics have changed, and only if the new version has
+ * room on the same page: so the indexes lead to one page, however many versions
+ * there are. While the version before cannot be pruned, as somebody may see it, a
+ * row is written each time after twice as long, to make the room last.
  *
  * Totals are written as they are, not added to: a flush that is rolled back, or
  * done twice, changes nothing.
@@ -62,19 +61,24 @@ static QsStatement update_row = {
 		INT8OID, INT8OID}
 };
 
-/* Whether another version of the row fits on its page. */
+/*
+ * Whether another version of the row fits on its page. A wide row may move, for
+ * which fillfactor leaves no room, unless the version before has to stay.
+ */
 static bool
-has_room(Relation rel, ItemPointer tid)
+has_room(Relation rel, ItemPointer tid, bool held)
 {
 	Buffer		buffer = ReadBuffer(rel, ItemPointerGetBlockNumber(tid));
+	Size		length;
 	Page		page;
 	bool		fits;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);
-	fits = PageGetHeapFreeSpace(page) >= GROWTH +
-		MAXALIGN(ItemIdGetLength(PageGetItemId(page,
-											   ItemPointerGetOffsetNumber(tid))));
+	length = MAXALIGN(ItemIdGetLength(PageGetItemId(page,
+													ItemPointerGetOffsetNumber(tid))));
+	fits = PageGetHeapFreeSpace(page) >= length + GROWTH ||
+		(length > BLCKSZ / 4 && !held);
 	UnlockReleaseBuffer(buffer);
 	return fits;
 }
@@ -88,7 +92,8 @@ look_at_row(QsCall *call, const pg_uuid_t *queue)
 	TransactionId xmin;
 	ItemPointerData tid;
 	bool		isnull;
-	QsStatsWritten may;
+	bool		held;
+	bool		room;
 
 	if (qs_execute(&select_version, call, SPI_OK_SELECT, args, NULL, 1) == 0)
 		return QS_STATS_GONE;
@@ -97,13 +102,13 @@ look_at_row(QsCall *call, const pg_uuid_t *queue)
 
 	/* what it replaced ended with it */
 	rel = table_open(call->cat->queues, RowExclusiveLock);
-	if (!TransactionIdIsCurrentTransactionId(xmin) &&
-		GlobalVisTestIsRemovableXid(GlobalVisTestFor(rel), xmin))
-		may = QS_STATS_WRITTEN;
-	else
-		may = has_room(rel, &tid) ? QS_STATS_WRITTEN_HELD : QS_STATS_NO_ROOM;
+	held = TransactionIdIsCurrentTransactionId(xmin) ||
+		!GlobalVisTestIsRemovableXid(GlobalVisTestFor(rel), xmin);
+	room = has_room(rel, &tid, held);
 	table_close(rel, NoLock);
-	return may;
+	if (!room)
+		return QS_STATS_NO_ROOM;
+	return held ? QS_STATS_WRITTEN_HELD : QS_STATS_WRITTEN;
 }
 
 /* Writes statistics into a queue's row, if that may be now. Within SPI. */

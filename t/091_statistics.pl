@@ -252,6 +252,7 @@ is_exact($q, 'and afterwards');
 # Who is visible to the count, but has not applied yet, applies before its end.
 forget();
 stop_at($other, 'apply', insert($q, 300, 309));
+is(query('SELECT count(*) FROM jobs ' . where($q, 305)), '1', 'visible before it is applied');
 $third->query_until(qr/started/, "\\echo started\n" . recount() . ";\n");
 $node->poll_query_until('postgres',
 	"SELECT wait_event_type = 'Extension' OR state = 'idle' FROM pg_stat_activity WHERE query LIKE '%recount%' AND pid <> pg_backend_pid()")
