@@ -80,6 +80,8 @@ identify(QsCall *call, QsScope scope)
 {
 	const char *setting = GetConfigOption("app.current_tenant", true, false);
 
+	if (scope == QS_NO_TENANT)
+		return;
 	call->has_tenant = setting != NULL && setting[0] != '\0';
 	if (call->has_tenant)
 	{

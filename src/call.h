@@ -14,7 +14,9 @@
 typedef enum QsScope
 {
 	QS_ONE_TENANT,				/* app.current_tenant must be set */
-	QS_ANY_TENANT				/* may be unset, for who serves all tenants */
+	QS_ANY_TENANT,				/* may be unset, for who serves all tenants */
+	QS_NO_TENANT				/* whatever is set; the caller of qs_begin() sees
+								 * to it that it is the platform */
 } QsScope;
 
 typedef struct QsCall

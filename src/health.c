@@ -147,7 +147,7 @@ put_horizon(FunctionCallInfo fcinfo)
 	QsCulprit	culprit;
 	bool		found;
 
-	qs_begin_read(&call, fcinfo, QS_ANY_TENANT);
+	qs_begin_read(&call, fcinfo, QS_NO_TENANT);
 	found = qs_horizon_culprit(&call, qs_horizon_alert, &culprit);
 	qs_end(&call);
 	put(fcinfo, "horizon", !found,
