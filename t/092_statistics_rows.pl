@@ -59,12 +59,10 @@ flush(0);
 $session->query_safe('SELECT pg_stat_force_next_flush()');
 $before = blocks();
 $horizon->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queues');
-for my $minute (1 .. 180)
-{
-	$node->safe_psql('postgres',
-		"SELECT count(*) FROM generate_series(1, 60) n, queue_enqueue('q' || n, '1')") if $minute % 10 == 1;
-	flush($minute);
-}
+$node->safe_psql('postgres', join '', map {
+		($_ % 10 == 1 ? "SELECT count(*) FROM generate_series(1, 60) n, queue_enqueue('q' || n, '1');\n" : '')
+		  . "SELECT * FROM _queue_task('flush', now() + interval '$_ minutes');\n"
+	} 1 .. 180);
 $node->safe_psql('postgres', "SELECT count(*) FROM generate_series(1, 60) n, queue_enqueue('q' || n, '1')");
 is(blocks(), $before, 'look-ups hit as many blocks after 180 rounds under a held horizon');
 $node->safe_psql('postgres', 'SELECT pg_stat_force_next_flush()');
