@@ -34,8 +34,6 @@
 #include "task.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "uuid7.h"
@@ -127,6 +125,12 @@ typedef struct Firing
 	TimestampTz due;
 	TimestampTz next;			/* the due time after it */
 } Firing;
+
+typedef struct Failure
+{
+	const Schedule *schedule;
+	const char *error;
+} Failure;
 
 typedef struct Firings
 {
@@ -304,15 +308,16 @@ enqueue(QsJobs *jobs, const Firing *firing, QsNewJob *job)
 	qs_job_insert(qs_jobs_table(jobs, QS_JOBS), job, &firing->id);
 }
 
-/* Fires schedules; returns the number of jobs. */
-static int
-fire_all(QsCall *call, const Schedule *schedules, int count)
+/* Fires the schedules from first on; returns the number of jobs. */
+static int64
+fire_all(QsCall *call, int first, int count, void *arg)
 {
+	const Schedule *schedules = arg;
 	Firings		firings = {0};
 	QsJobs		jobs;
 	QsNewJob	job = {.kind = QS_JOBS};
 
-	for (int i = 0; i < count; i++)
+	for (int i = first; i < first + count; i++)
 		fire(call, &schedules[i], &firings);
 	if (firings.count == 0)
 		return 0;
@@ -330,84 +335,46 @@ fire_all(QsCall *call, const Schedule *schedules, int count)
 	return firings.count;
 }
 
-/*
- * Fires schedules in a subtransaction. Returns the number of jobs; or -1 and
- * the message of an error that undid it. A cancel is not of the schedules, and
- * goes on.
- */
-static int
-try_to_fire(QsCall *call, const Schedule *schedules, int count, char **error)
+/* Keeps the error of a schedule with it. */
+static int64
+note_failure(QsCall *call, int first pg_attribute_unused(),
+			 int count pg_attribute_unused(), void *arg)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	MemoryContext context = AllocSetContextCreate(caller, "queue_service fire",
-												  ALLOCSET_DEFAULT_SIZES);
-	volatile int jobs = -1;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		jobs = fire_all(call, schedules, count);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *data;
-
-		MemoryContextSwitchTo(caller);
-		data = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (data->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(data);
-		*error = data->detail == NULL ? data->message :
-			psprintf("%s: %s", data->message, data->detail);
-		jobs = -1;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	MemoryContextDelete(context);
-	return jobs;
-}
-
-/* Keeps the error with the schedule, and logs it if it is a new one. */
-static void
-note(QsCall *call, const Schedule *schedule, const char *error)
-{
-	char	   *kept = pnstrdup(error, pg_mbcliplen(error, strlen(error),
-													QS_ERROR_BYTES));
+	const Failure *failure = arg;
+	const Schedule *schedule = failure->schedule;
 	Datum		args[4] = {
 		schedule->value[COLUMN_TENANT_ID], schedule->value[COLUMN_ID],
-		TimestampTzGetDatum(call->now + RETRY), CStringGetTextDatum(kept)
+		TimestampTzGetDatum(call->now + RETRY),
+		CStringGetTextDatum(failure->error)
 	};
 
-	(void) qs_execute(&note_error, call, SPI_OK_UPDATE, args, NULL, 0);
-	if (schedule->null[COLUMN_LAST_ERROR] ||
-		!text_is(schedule, COLUMN_LAST_ERROR, kept))
-		ereport(LOG,
-				(errmsg("could not fire schedule \"%s\": %s",
-						TextDatumGetCString(schedule->value[COLUMN_NAME]), kept)));
+	return qs_execute(&note_error, call, SPI_OK_UPDATE, args, NULL, 0);
 }
 
 /*
- * Fires schedules, but for those that cannot. Halves them until these are
- * found, so that one costs little of the time of the others.
+ * A schedule could not fire. Logs it, if that is news.
+ *
+ * It is noted in a subtransaction: where a transaction has locked a row, and a
+ * subtransaction has updated it in vain, heap_update() asserts that the
+ * transaction itself does not update it to another page.
  */
-static int
-fire_group(QsCall *call, const Schedule *schedules, int count)
+static void
+could_not_fire(QsCall *call, int item, const ErrorData *error, void *arg)
 {
-	char	   *error;
-	int			jobs = try_to_fire(call, schedules, count, &error);
+	const Schedule *schedule = (const Schedule *) arg + item;
+	char	   *message = error->detail == NULL ? error->message :
+		psprintf("%s: %s", error->message, error->detail);
+	Failure		failure = {schedule, pnstrdup(message,
+											  pg_mbcliplen(message, strlen(message),
+														   QS_ERROR_BYTES))};
 
-	if (jobs >= 0)
-		return jobs;
-	if (count > 1)
-		return fire_group(call, schedules, count / 2) +
-			fire_group(call, schedules + count / 2, count - count / 2);
-	note(call, schedules, error);
-	return 0;
+	(void) qs_task_batch(call, 1, note_failure, qs_task_log_failure, &failure);
+	if (schedule->null[COLUMN_LAST_ERROR] ||
+		!text_is(schedule, COLUMN_LAST_ERROR, failure.error))
+		ereport(LOG,
+				(errmsg("could not fire schedule \"%s\": %s",
+						TextDatumGetCString(schedule->value[COLUMN_NAME]),
+						failure.error)));
 }
 
 /* How many of the schedules make a group. */
@@ -446,7 +413,8 @@ run_fire(QsTaskRun *run)
 	{
 		int			n = group_of(schedules + fired, count - fired);
 
-		run->done += fire_group(call, schedules + fired, n);
+		run->done += qs_task_batch(call, n, fire_all, could_not_fire,
+								   schedules + fired);
 		fired += n;
 	}
 	SPI_finish();

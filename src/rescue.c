@@ -293,7 +293,7 @@ rescue(QsTaskRun *run)
 		all = look_at_fronts(search);
 		at_front = !all;
 	}
-	run->done = qs_task_batch(run->call, search->count, end_jobs, search);
+	run->done = qs_task_batch(run->call, search->count, end_jobs, qs_task_log_failure, search);
 	/* a batch of jobs that cannot be ended is no reason to go on at once */
 	run->more = at_front || (!all && run->done > 0);
 	pfree(search);

@@ -133,7 +133,7 @@ purge_expired_keys(QsTaskRun *run, Keys *keys)
 	if (keys->count > 0)
 		expired_from = DatumGetTimestampTz(qs_result(keys->count - 1, 2, &isnull));
 	SPI_finish();
-	deleted = qs_task_batch(run->call, keys->count, delete_batch, keys);
+	deleted = qs_task_batch(run->call, keys->count, delete_batch, qs_task_log_failure, keys);
 	run->done += deleted;
 	return keys->count == BATCH && deleted > 0;
 }
@@ -163,7 +163,7 @@ purge_lasting_keys(QsTaskRun *run, Keys *keys)
 	}
 	SPI_finish();
 	if (seen > 0)
-		deleted = qs_task_batch(run->call, keys->count, delete_batch, keys);
+		deleted = qs_task_batch(run->call, keys->count, delete_batch, qs_task_log_failure, keys);
 	run->done += deleted;
 	if (seen < BATCH)
 		memset(&lasting_from, 0, sizeof(lasting_from));
@@ -398,7 +398,7 @@ purge_batch(QsTaskRun *run, Kept *kept)
 	all = seen == count && count < QUEUES;
 	if (all)
 		memset(&kept->next_queue, 0, sizeof(kept->next_queue));
-	deleted = qs_task_batch(call, purge->count, delete_rows, purge);
+	deleted = qs_task_batch(call, purge->count, delete_rows, qs_task_log_failure, purge);
 	/* rows that cannot be deleted keep no other queue */
 	if (deleted == 0 && seen < count)
 		kept->next_queue = queues[seen].id;

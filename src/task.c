@@ -104,10 +104,10 @@ run_task(const QsTask *task, QsCall *call, const Clock *clock, QsTaskRun *run)
 }
 
 /*
- * Ends the subtransaction that an error has come out of, and returns its
- * message. A cancel is nobody's but the caller's, and goes on.
+ * Ends the subtransaction that an error has come out of, and returns the error.
+ * A cancel is nobody's but the caller's, and goes on.
  */
-static char *
+static ErrorData *
 catch_error(MemoryContext caller)
 {
 	ErrorData  *data;
@@ -118,7 +118,7 @@ catch_error(MemoryContext caller)
 	RollbackAndReleaseCurrentSubTransaction();
 	if (data->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		ReThrowError(data);
-	return data->message;
+	return data;
 }
 
 /*
@@ -143,7 +143,7 @@ try_task(FunctionCallInfo fcinfo, const QsTask *task, const Clock *clock,
 	}
 	PG_CATCH();
 	{
-		error = catch_error(caller);
+		error = catch_error(caller)->message;
 		run->done = 0;
 		run->more = false;
 	}
@@ -153,16 +153,19 @@ try_task(FunctionCallInfo fcinfo, const QsTask *task, const Clock *clock,
 	return error;
 }
 
-/* Writes some of a batch in a subtransaction; false if that failed. */
-static bool
+/* Writes some of a batch in a subtransaction. NULL, or the error that undid it. */
+static ErrorData *
 try_batch(QsCall *call, int first, int count, QsTaskBatch write, void *arg,
-		  int64 *done, char **error)
+		  int64 *done)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool ended = false;
+	MemoryContext context = AllocSetContextCreate(caller, "queue_service batch",
+												  ALLOCSET_DEFAULT_SIZES);
+	ErrorData  *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
 		CommandCounterIncrement();
@@ -170,49 +173,63 @@ try_batch(QsCall *call, int first, int count, QsTaskBatch write, void *arg,
 		*done = write(call, first, count, arg);
 		PopActiveSnapshot();
 		ReleaseCurrentSubTransaction();
-		ended = true;
 	}
 	PG_CATCH();
 	{
-		*error = catch_error(caller);
+		error = catch_error(caller);
+		*done = 0;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
-	return ended;
+	MemoryContextDelete(context);
+	return error;
+}
+
+static int64
+write_batch(QsCall *call, int first, int count, QsTaskBatch write,
+			QsTaskFailure failed, void *arg)
+{
+	int64		done;
+	ErrorData  *error;
+
+	CHECK_FOR_INTERRUPTS();
+	error = try_batch(call, first, count, write, arg, &done);
+	if (error == NULL)
+		return done;
+	if (count > 1)
+		return write_batch(call, first, count / 2, write, failed, arg) +
+			write_batch(call, first + count / 2, count - count / 2, write,
+						failed, arg);
+	failed(call, first, error, arg);
+	return 0;
 }
 
 /*
- * Writes a batch of rows; if that fails, for a trigger or a foreign key of a
- * user's, one by one, so that a row which cannot be written keeps no other.
- * Such a row is logged, without what is in it. Returns how many things were
- * done.
+ * Writes a batch of count items. Halves it as long as that fails, for a trigger
+ * or a foreign key of a user's, so that an item which cannot be written keeps
+ * no other, and costs little of the time of the others. Such an item goes to
+ * failed. Returns how many things were done.
  */
 int64
-qs_task_batch(QsCall *call, int count, QsTaskBatch write, void *arg)
+qs_task_batch(QsCall *call, int count, QsTaskBatch write, QsTaskFailure failed,
+			  void *arg)
 {
-	int64		all = 0;
-	char	   *error = NULL;
-
 	if (count == 0)
 		return 0;
 	/* a subtransaction that fails would unpin it */
 	qs_pin_search_path(call);
-	if (try_batch(call, 0, count, write, arg, &all, &error))
-		return all;
-	all = 0;
-	for (int i = 0; i < count; i++)
-	{
-		int64		done = 0;
+	return write_batch(call, 0, count, write, failed, arg);
+}
 
-		CHECK_FOR_INTERRUPTS();
-		if (try_batch(call, i, 1, write, arg, &done, &error))
-			all += done;
-		else
-			ereport(LOG,
-					(errmsg("maintenance leaves a row as it is: %s", error)));
-	}
-	return all;
+/* A QsTaskFailure: logs it, without what is in the row. */
+void
+qs_task_log_failure(QsCall *call pg_attribute_unused(),
+					int item pg_attribute_unused(), const ErrorData *error,
+					void *arg pg_attribute_unused())
+{
+	ereport(LOG,
+			(errmsg("maintenance leaves a row as it is: %s", error->message)));
 }
 
 /* Runs a task until it has nothing left to do; its row for the caller. */

@@ -30,13 +30,19 @@ typedef struct QsTask
 } QsTask;
 
 /*
- * A batch of rows that a task writes, from first on; it is called again with
- * fewer of them if it fails. Returns how many things it did.
+ * Writes the items from first on, of a task's batch; returns how many things it
+ * did. An error undoes all of it, and it is called again with fewer of them.
  */
 typedef int64 (*QsTaskBatch) (QsCall *call, int first, int count, void *arg);
 
+/* Is told of an item that cannot be written. Its error ends the task. */
+typedef void (*QsTaskFailure) (QsCall *call, int item, const ErrorData *error,
+							   void *arg);
+
 extern int64 qs_task_batch(QsCall *call, int count, QsTaskBatch write,
-						   void *arg);
+						   QsTaskFailure failed, void *arg);
+extern void qs_task_log_failure(QsCall *call, int item, const ErrorData *error,
+								void *arg);
 
 extern const QsTask *const qs_tasks[];	/* in the order in which they run */
 extern const int qs_ntasks;
