@@ -34,6 +34,7 @@ const char *const check_names[NCHECKS] = {
 	"nothing is left unfinished",
 	"no job has more attempts than it may",
 	"only errors that are to be expected",
+	"counters equal what there is",
 	"indexes and tables are sound (amcheck)",
 	"the server's log has no warning"
 };
@@ -41,7 +42,8 @@ const char *const check_names[NCHECKS] = {
 long		violations[NCHECKS];
 bool		check_quietly = false;
 
-static void
+/* Notes, and shows a few times, that a check failed. */
+void
 violate(Check check, const char *format,...)
 {
 	va_list		args;

@@ -1,6 +1,6 @@
 /*
  * check.h
- *	  What self_test.c needs of check.c.
+ *	  What self_test.c and counters.c need of check.c.
  */
 #ifndef CHECK_H
 #define CHECK_H
@@ -24,6 +24,7 @@ typedef enum Check
 	CHECK_STUCK,
 	CHECK_ATTEMPTS,
 	CHECK_ERRORS,
+	CHECK_COUNTERS,
 	CHECK_AMCHECK,
 	CHECK_LOG,
 	NCHECKS
@@ -47,6 +48,8 @@ extern const char *const check_names[NCHECKS];
 extern long violations[NCHECKS];
 extern bool check_quietly;
 
+extern void violate(Check check, const char *format,...)
+			__attribute__((format(printf, 2, 3)));
 extern void check_set_left(Left *left, int nleft, Id *effects, int neffects);
 extern void check_history(Event *events, size_t count);
 

@@ -111,7 +111,7 @@ drop_invalid_indexes(PGconn **conn)
 	PQclear(result);
 }
 
-/* Vacuums, reindexes, and changes queues. */
+/* Vacuums, reindexes, counts, and changes queues. */
 static void *
 maintain_main(void *arg)
 {
@@ -133,7 +133,7 @@ maintain_main(void *arg)
 		int			what = (int) (random_next(&random) % 100);
 		PGresult   *result = NULL;
 
-		usleep(random_next(&random) % 200000);
+		usleep(random_next(&random) % (settling ? 20000 : 200000));
 		if (what < 25)
 		{
 			snprintf(sql, sizeof(sql), "VACUUM %s%s", what % 3 ? "" : "(FREEZE) ",
@@ -156,6 +156,11 @@ maintain_main(void *arg)
 					 "set('gone', description => 'changed')");
 			result = run(&conn, sql);
 			disturbances.settings++;
+		}
+		else if (what < 85 || settling)
+		{
+			result = run(&conn, "SELECT _queue_task('recount') FROM generate_series(1, 50)");
+			disturbances.recounts += PQntuples(result);
 		}
 		PQclear(result);
 	}

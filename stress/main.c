@@ -216,8 +216,8 @@ report(double seconds)
 		   " a snapshot held for %.0f s\n", d->widths[WIDTH_ONE], d->widths[WIDTH_FEW], NKINDS,
 		   d->widths[WIDTH_MANY], nqueues, NTENANTS, d->held);
 	printf("%ld sessions terminated, %ld cancels, %ld vacuums, %ld reindexes,"
-		   " %ld changes of queues, %ld truncations rolled back\n", d->terminated, d->cancelled,
-		   d->vacuums, d->reindexes, d->settings, truncates);
+		   " %ld recounts, %ld changes of queues, %ld truncations rolled back\n", d->terminated,
+		   d->cancelled, d->vacuums, d->reindexes, d->recounts, d->settings, truncates);
 	printf("%ld prepared transactions committed, %ld rolled back;"
 		   " %ld crashes by kill -9, %ld restarts; %ld weak answers\n\n", d->committed,
 		   d->rolled_back, d->killed, d->restarts, weak);
@@ -275,11 +275,14 @@ main(int argc, char **argv)
 		PQfinish(clients[i].conn);
 	}
 	disturb_stop();
-	printf("draining ...\n");
 	do
 		conn = connect_once(&server);
 	while (conn == NULL);
+	printf("comparing, and draining ...\n");
+	counters_check(conn, "when all has ended");
 	drain(conn, 60 + seconds);
+	counters_check(conn, "when all is drained");
+	counters_stress(conn, (int) (seconds < 12 ? 4 : seconds / 3), seed);
 	for (int i = 0; i <= nclients; i++)
 		history_resolve(&clients[i].history, server);
 	report((now_us() - start) / 1e6);

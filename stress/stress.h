@@ -10,6 +10,7 @@
  *	  disturb.c	phases, and what disturbs clients
  *	  history.c	what clients were told
  *	  check.c	whether that can be true
+ *	  counters.c	whether statistics are
  *	  self_test.c	whether check.c can tell
  */
 #ifndef STRESS_H
@@ -229,6 +230,7 @@ typedef struct Disturbances
 	long		vacuums;
 	long		reindexes;
 	long		settings;
+	long		recounts;
 	long		killed;			/* with kill -9 */
 	long		restarts;
 	long		committed;		/* prepared transactions */
@@ -262,6 +264,10 @@ extern int64_t now_us(void);
 /* check.c */
 extern void check_all(PGconn *conn, Client *clients, int nclients,
 					  const char *log_file, int *passed, int *failed);
+
+/* counters.c */
+extern void counters_check(PGconn *conn, const char *when);
+extern void counters_stress(PGconn *conn, int seconds, uint64_t seed);
 
 /* self_test.c */
 extern void self_test(int *passed, int *failed);
