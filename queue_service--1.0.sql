@@ -112,6 +112,7 @@ CREATE TABLE @extschema@.queues (
 	max_concurrency integer,
 	critical_reserve integer NOT NULL DEFAULT 0,
 	rate_limiter text,
+	enqueue_limiter text,
 	weight integer NOT NULL DEFAULT 1,
 	ageing interval,
 	group_concurrency integer,
@@ -145,6 +146,7 @@ CREATE TABLE @extschema@.queues (
 		AND backoff_base <= '365 days' AND backoff_factor BETWEEN 1 AND 100 AND backoff_jitter BETWEEN 0 AND 1),
 	CONSTRAINT keep_valid CHECK (keep_completed >= '0' AND keep_dead >= '0'),
 	CONSTRAINT limits_valid CHECK (max_depth > 0 AND max_payload > 0 AND max_concurrency > 0 AND octet_length(rate_limiter) BETWEEN 1 AND 128
+		AND octet_length(enqueue_limiter) BETWEEN 1 AND 128
 		AND critical_reserve >= 0 AND weight BETWEEN 1 AND 1000 AND ageing > '0' AND ageing <= '365 days' AND group_concurrency > 0),
 	CONSTRAINT group_on_failure_valid CHECK (group_on_failure IN ('block', 'pass')),
 	CONSTRAINT alerts_valid CHECK (alert_depth > 0 AND alert_age > '0' AND alert_dead > 0)
@@ -165,11 +167,12 @@ COMMENT ON COLUMN @extschema@.queues.backoff_jitter IS 'The wait is multiplied b
 COMMENT ON COLUMN @extschema@.queues.keep_completed IS 'How long a job stays in its table that has finished; 0 deletes a completed or cancelled one as it ends.';
 COMMENT ON COLUMN @extschema@.queues.keep_dead IS 'How long a dead letter stays.';
 COMMENT ON COLUMN @extschema@.queues.dead_letters IS 'Whether a job that failed for good moves to dead_letter_jobs; if not, it stays with status failed.';
-COMMENT ON COLUMN @extschema@.queues.max_depth IS 'Platform: the most unfinished jobs; NULL means no limit. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.max_depth IS 'Platform: the most unfinished jobs; NULL means no limit. More are refused with QS034.';
 COMMENT ON COLUMN @extschema@.queues.max_payload IS 'The largest payload in bytes, and the largest headers; never above queue_service.max_payload, which NULL means.';
 COMMENT ON COLUMN @extschema@.queues.max_concurrency IS 'Platform: the most jobs with an unexpired lease; NULL means no limit.';
 COMMENT ON COLUMN @extschema@.queues.critical_reserve IS 'Platform: slots of max_concurrency that only critical jobs take.';
 COMMENT ON COLUMN @extschema@.queues.rate_limiter IS 'Platform: the service whose tokens a claim takes, one for each job: of the tenant''s own share and of the service; NULL means no limit.';
+COMMENT ON COLUMN @extschema@.queues.enqueue_limiter IS 'Platform: the service whose tokens an enqueue takes, one for each job, as a claim does with rate_limiter. Without tokens it is refused with QS035; NULL means no limit.';
 COMMENT ON COLUMN @extschema@.queues.weight IS 'Platform: the share of claims that serve all tenants. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.ageing IS 'How much waiting outweighs one level of priority: jobs go by run_at - priority x ageing. A month counts as 30 days; NULL means no ageing.';
 COMMENT ON COLUMN @extschema@.queues.group_concurrency IS 'How many jobs of one group_key run at once; NULL means no limit. Not enforced yet.';
@@ -733,7 +736,8 @@ COMMENT ON FUNCTION @extschema@._queue_changed() IS
 CREATE TRIGGER queue_changed AFTER INSERT OR DELETE
 	OR UPDATE OF id, tenant_id, name, description, paused, max_attempts, default_lease, backoff_base,
 		backoff_factor, backoff_max, backoff_jitter, keep_completed, keep_dead, dead_letters, max_depth,
-		max_payload, max_concurrency, critical_reserve, rate_limiter, weight, ageing, group_concurrency,
+		max_payload, max_concurrency, critical_reserve, rate_limiter, enqueue_limiter, weight, ageing,
+		group_concurrency,
 		group_on_failure, alert_depth, alert_age, alert_dead, config
 	ON @extschema@.queues
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._queue_changed();
@@ -794,7 +798,7 @@ COMMENT ON FUNCTION @extschema@._queue_guard() IS
 CREATE TRIGGER queue_guard BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.queues
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_guard();
 COMMENT ON TRIGGER queue_guard ON @extschema@.queues IS
-'A limit that a tenant can edit is none: weight, max_depth, max_concurrency, critical_reserve, rate_limiter.';
+'A limit that a tenant can edit is none: weight, max_depth, max_concurrency, critical_reserve, rate_limiter, enqueue_limiter.';
 CREATE TRIGGER queue_guard BEFORE INSERT OR UPDATE OR DELETE ON @extschema@.rate_limiters
 	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_guard();
 COMMENT ON TRIGGER queue_guard ON @extschema@.rate_limiters IS 'Only the platform writes limits.';
@@ -930,6 +934,7 @@ CREATE FUNCTION @extschema@.queue_create(
 	max_concurrency integer DEFAULT NULL,
 	critical_reserve integer DEFAULT NULL,
 	rate_limiter text DEFAULT NULL,
+	enqueue_limiter text DEFAULT NULL,
 	weight integer DEFAULT NULL,
 	ageing interval DEFAULT NULL,
 	group_concurrency integer DEFAULT NULL,
@@ -942,7 +947,7 @@ CREATE FUNCTION @extschema@.queue_create(
 	OUT created boolean)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'queue_create';
-COMMENT ON FUNCTION @extschema@.queue_create(text, text, integer, interval, interval, double precision, interval, double precision, interval, interval, boolean, bigint, integer, integer, integer, text, integer, interval, integer, text, bigint, interval, bigint, jsonb) IS
+COMMENT ON FUNCTION @extschema@.queue_create(text, text, integer, interval, interval, double precision, interval, double precision, interval, interval, boolean, bigint, integer, integer, integer, text, text, integer, interval, integer, text, bigint, interval, bigint, jsonb) IS
 'Creates a queue, unless the tenant has one of that name: that one is left as it is. NULL means the default of the column in queues.';
 
 CREATE FUNCTION @extschema@.queue_set(
@@ -962,6 +967,7 @@ CREATE FUNCTION @extschema@.queue_set(
 	max_concurrency integer DEFAULT NULL,
 	critical_reserve integer DEFAULT NULL,
 	rate_limiter text DEFAULT NULL,
+	enqueue_limiter text DEFAULT NULL,
 	weight integer DEFAULT NULL,
 	ageing interval DEFAULT NULL,
 	group_concurrency integer DEFAULT NULL,
@@ -973,8 +979,8 @@ CREATE FUNCTION @extschema@.queue_set(
 	OUT queue_id uuid)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'queue_set';
-COMMENT ON FUNCTION @extschema@.queue_set(text, text, integer, interval, interval, double precision, interval, double precision, interval, interval, boolean, bigint, integer, integer, integer, text, integer, interval, integer, text, bigint, interval, bigint, jsonb) IS
-'Changes a queue. NULL leaves a setting as it is; 0 (for rate_limiter the empty string) removes a limit, ageing or an alert threshold.';
+COMMENT ON FUNCTION @extschema@.queue_set(text, text, integer, interval, interval, double precision, interval, double precision, interval, interval, boolean, bigint, integer, integer, integer, text, text, integer, interval, integer, text, bigint, interval, bigint, jsonb) IS
+'Changes a queue. NULL leaves a setting as it is; 0 (for rate_limiter and enqueue_limiter the empty string) removes a limit, ageing or an alert threshold.';
 
 CREATE FUNCTION @extschema@.queue_drop(queue text, force boolean DEFAULT false)
 RETURNS boolean

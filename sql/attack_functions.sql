@@ -57,7 +57,7 @@ SELECT attack.try('SELECT created FROM queue_enqueue(''alpha'', group_key => {na
 -- attack: Raise the attacker's own limits and weight by queue_set() or queue_create()
 -- fails: they are the platform's, as is the error: 42501
 SELECT attack.try(format('SELECT queue_set(''alpha'', %s)', s))
-FROM unnest(ARRAY['weight => 1000', 'max_depth => 1000000', 'max_depth => 0', 'max_concurrency => 0', 'critical_reserve => 100', 'rate_limiter => ''stripe''']) s;
+FROM unnest(ARRAY['weight => 1000', 'max_depth => 1000000', 'max_depth => 0', 'max_concurrency => 0', 'critical_reserve => 100', 'rate_limiter => ''stripe''', 'enqueue_limiter => ''''']) s;
 SELECT attack.try('SELECT queue_create(''fast'', weight => 1000)');
 SELECT attack.try('SELECT queue_create(''fast'', max_concurrency => 1000)');
 -- attack: Drop a limited queue and create it anew, without its limit

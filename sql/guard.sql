@@ -63,7 +63,7 @@ FROM (VALUES ('queue_set', 'work'), ('queue_create', 'new'), ('queue_create', 'w
 GROUP BY f.verb, f.queue ORDER BY f.verb, f.queue;
 -- also to take a limit away, to leave it as it is, or for a queue that is not there
 SELECT * FROM guard.outcomes(ARRAY['SELECT queue_set(''work'', max_depth => 0)', 'SELECT queue_set(''work'', max_depth => 10)',
-	'SELECT queue_set(''work'', rate_limiter => '''')', 'SELECT queue_set(''missing'', weight => 5)', 'SELECT queue_set(''work'', weight => 0)',
+	'SELECT queue_set(''work'', rate_limiter => '''')', 'SELECT queue_set(''work'', enqueue_limiter => '''')', 'SELECT queue_set(''missing'', weight => 5)', 'SELECT queue_set(''work'', weight => 0)',
 	'SELECT queue_tenant_purge(queue_tenant())']);
 
 -- An operator grants everything there is on the tables.
@@ -88,6 +88,7 @@ SELECT * FROM guard.outcomes(ARRAY[
 	'INSERT INTO queues (name, max_depth) VALUES (''new'', 1000000)',
 	'INSERT INTO queues (name, max_concurrency) VALUES (''new'', 1000000)',
 	'INSERT INTO queues (name, rate_limiter) VALUES (''new'', ''stripe'')',
+	'INSERT INTO queues (name, enqueue_limiter) VALUES (''new'', ''stripe'')',
 	'INSERT INTO queues (name) VALUES (''work'') ON CONFLICT (tenant_id, name) DO UPDATE SET weight = 1000',
 	'MERGE INTO queues q USING (VALUES (''work'')) v (name) ON q.name = v.name WHEN MATCHED THEN UPDATE SET weight = 1000',
 	'WITH u AS (UPDATE queues SET weight = 1000 RETURNING 1) SELECT * FROM u']);

@@ -140,7 +140,7 @@ BEGIN
 				WHEN n IN ('queue', 'name') THEN x.kind = 'queue'
 				WHEN n = 'tenant' THEN x.kind = 'tenant'
 				WHEN n = 'idempotency_key' THEN x.kind = CASE WHEN f.proname = 'queue_enqueue_critical' THEN 'critical key' ELSE 'key' END
-				WHEN n IN ('group_key', 'rate_limiter', 'worker', 'error_like', 'service') THEN x.kind = 'name' END
+				WHEN n IN ('group_key', 'rate_limiter', 'enqueue_limiter', 'worker', 'error_like', 'service') THEN x.kind = 'name' END
 			CROSS JOIN LATERAL (VALUES (''), ('strict => true'), ('force => true'), ('dead => true'), ('what => ''all'''),
 				('on_conflict => ''reject'''), ('on_conflict => ''replace''')) v (v)
 			WHERE v = '' OR split_part(v, ' ', 1) = ANY (f.names) AND (v NOT LIKE 'on_conflict%' OR n = 'idempotency_key')

@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS queue_service;
 \set tenant '\'00000000-0000-4000-8000-000000000a01\''
 INSERT INTO tenants (id, name) VALUES (:tenant, 'queues');
 SET app.current_tenant = :tenant;
-\set definition 'SELECT description, paused, max_attempts, default_lease, backoff_base, backoff_factor, backoff_max, backoff_jitter, keep_completed, keep_dead, dead_letters, max_depth, max_payload, max_concurrency, critical_reserve, rate_limiter, weight, ageing, group_concurrency, group_on_failure, alert_depth, alert_age, alert_dead, config FROM queues WHERE name = '
+\set definition 'SELECT description, paused, max_attempts, default_lease, backoff_base, backoff_factor, backoff_max, backoff_jitter, keep_completed, keep_dead, dead_letters, max_depth, max_payload, max_concurrency, critical_reserve, rate_limiter, enqueue_limiter, weight, ageing, group_concurrency, group_on_failure, alert_depth, alert_age, alert_dead, config FROM queues WHERE name = '
 \set counts 'SELECT (SELECT count(*) FROM jobs WHERE tenant_id = queue_tenant()) AS jobs, (SELECT count(*) FROM critical_jobs WHERE tenant_id = queue_tenant()) AS critical, (SELECT count(*) FROM dead_letter_jobs WHERE tenant_id = queue_tenant()) AS dead, (SELECT count(*) FROM queues WHERE tenant_id = queue_tenant()) AS queues'
 \set fill 'SELECT (SELECT count(*) FROM queue_enqueue_many(\'work\', array_fill(\'{}\'::jsonb, ARRAY[4]))) AS jobs, count(*) AS critical FROM generate_series(1, 2) i, queue_enqueue_critical(\'work\', \'{}\', i || gen_random_uuid()::text);'
 
@@ -21,7 +21,7 @@ SELECT count(DISTINCT to_jsonb(q) - '{id,name,created_at,updated_at}'::text[]) A
 
 -- everything set at once; the same name again changes nothing
 SELECT queue_id, created FROM queue_create('full', 'all of it', 7, '2 minutes', '1 second', 3, '10 minutes', 0, '0', '1 day', false,
-	1000, 2000, 30, 4, 'stripe', 5, '6 minutes', 7, 'pass', 8, '9 minutes', 10, '{"a": 1}') \gset full_
+	1000, 2000, 30, 4, 'stripe', 'signups', 5, '6 minutes', 7, 'pass', 8, '9 minutes', 10, '{"a": 1}') \gset full_
 SELECT queue_id = :'full_queue_id' AS same, created FROM queue_create('full', 'another', 1, max_depth => 1);
 SELECT queue_id = :'full_queue_id' AS same, created FROM queue_create('full');
 \x on
@@ -30,11 +30,11 @@ SELECT queue_id = :'full_queue_id' AS same, created FROM queue_create('full');
 -- NULL leaves a setting as it is, 0 (or '') removes a limit
 SELECT queue_set('full') = :'full_queue_id' AS same;
 :definition 'full';
-SELECT queue_set('full', max_depth => 0, max_payload => 0, max_concurrency => 0, critical_reserve => 0, rate_limiter => '', ageing => '0',
+SELECT queue_set('full', max_depth => 0, max_payload => 0, max_concurrency => 0, critical_reserve => 0, rate_limiter => '', enqueue_limiter => '', ageing => '0',
 	group_concurrency => 0, alert_depth => 0, alert_age => '0', alert_dead => 0) = :'full_queue_id' AS same;
 :definition 'full';
 SELECT queue_set('full', 'changed', 8, '3 minutes', '2 seconds', 4, '11 minutes', 1, '2 days', '3 days', true,
-	1001, 2001, 31, 5, 'twilio', 6, '7 minutes', 8, 'block', 9, '10 minutes', 11, '{"b": 2}') = :'full_queue_id' AS same;
+	1001, 2001, 31, 5, 'twilio', 'logins', 6, '7 minutes', 8, 'block', 9, '10 minutes', 11, '{"b": 2}') = :'full_queue_id' AS same;
 :definition 'full';
 \x off
 SELECT updated_at > created_at AS updated FROM queues WHERE name IN ('full', 'plain') ORDER BY name;
@@ -137,6 +137,7 @@ BEGIN;
 SELECT queue_drop('full');
 SELECT queue_enqueue('full');
 ROLLBACK;
+SELECT queue_set('full', enqueue_limiter => '') IS NOT NULL AS set;
 SELECT created FROM queue_enqueue('full');
 
 RESET app.current_tenant;

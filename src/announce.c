@@ -22,6 +22,7 @@
 #include "executor/tuptable.h"
 #include "fault.h"
 #include "miscadmin.h"
+#include "quota.h"
 #include "slots.h"
 #include "stats_note.h"
 #include "utils/builtins.h"
@@ -187,15 +188,17 @@ qs_queue_announce(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("%s was not called as a trigger after a row",
 						"_queue_announce()")));
-	if (!qs_cache_exists())
-		return PointerGetDatum(NULL);
 
 	row = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
 		trigger->tg_newtuple : trigger->tg_trigtuple;
 	desc = RelationGetDescr(trigger->tg_relation);
+	old = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_trigtuple : NULL;
+	qs_quota_after_sql(fcinfo, desc, old, row);
+	if (!qs_cache_exists())
+		return PointerGetDatum(NULL);
+
 	kind = strcmp(RelationGetRelationName(trigger->tg_relation), "jobs") == 0 ?
 		QS_JOBS : QS_CRITICAL_JOBS;
-	old = TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_trigtuple : NULL;
 	qs_slots_after_sql(kind, desc, old, row);
 	qs_stats_after_sql(desc, old, row);
 	(void) heap_getattr(row, QS_JOB_FINISHED_AT, desc, &isnull);

@@ -1,6 +1,6 @@
 /*
  * claim_tokens.c
- *	  The tokens of claims: see claim_tokens.h.
+ *	  The tokens of claims, and of enqueues: see claim_tokens.h.
  *
  * What a transaction took is kept in a list, with the level of the
  * subtransaction that took it.
@@ -106,21 +106,27 @@ qs_tokens_begin(QsTokens *tokens, QsCall *call, const QsQueue *queue,
 	tokens->request.most = max_jobs;
 }
 
+/* Puts into the list, where there is room, what was taken; returns its place. */
+static int
+note_taken(const QsQueue *queue, const QsGrant *grant)
+{
+	Taken	   *entry = &taken[ntaken];
+
+	entry->level = GetCurrentTransactionNestLevel();
+	entry->queue = queue->id;
+	entry->grant = *grant;
+	return ntaken++;
+}
+
 static void
 take(QsTokens *tokens)
 {
-	Taken	   *entry;
-
 	reserve();
 	qs_limiter_take(tokens->call, &tokens->request, &tokens->grant);
 	tokens->asked = true;
 	if (tokens->grant.tokens == 0)
 		return;
-	tokens->entry = ntaken++;
-	entry = &taken[tokens->entry];
-	entry->level = GetCurrentTransactionNestLevel();
-	entry->queue = tokens->queue->id;
-	entry->grant = tokens->grant;
+	tokens->entry = note_taken(tokens->queue, &tokens->grant);
 }
 
 /* Whether one more job may be leased. */
@@ -146,6 +152,27 @@ void
 qs_tokens_use(QsTokens *tokens)
 {
 	tokens->used++;
+}
+
+/*
+ * Takes so many tokens of a limiter, or none; then *wait says how long until
+ * they are there, in microseconds.
+ */
+bool
+qs_tokens_take(QsCall *call, const QsQueue *queue, const char *limiter,
+			   int count, int64 *wait)
+{
+	QsRequest	request = {
+		.tenant = &queue->tenant, .name = limiter, .least = count, .most = count
+	};
+	QsGrant		grant;
+
+	reserve();
+	qs_limiter_take(call, &request, &grant);
+	if (grant.tokens > 0)
+		note_taken(queue, &grant);
+	*wait = grant.wait;
+	return grant.tokens > 0;
 }
 
 /* Gives back what was not used. */

@@ -1,12 +1,13 @@
 /*
  * claim_tokens.h
- *	  The tokens of queues.rate_limiter: a claim takes one for each job.
+ *	  The tokens of queues.rate_limiter: a claim takes one for each job; and those
+ *	  of queues.enqueue_limiter, which an enqueue takes.
  *
  * Invariants:
  *	 A claim has a token before it leases a job. It takes them with the first job
  *	 that it finds, as many as it may need, and gives back what is left.
- *	 A claim that is rolled back, by its transaction or a subtransaction, gives
- *	 back its tokens. One that is prepared keeps them.
+ *	 What is rolled back, by its transaction or a subtransaction, gives back
+ *	 its tokens. What is prepared keeps them.
  */
 #ifndef QS_CLAIM_TOKENS_H
 #define QS_CLAIM_TOKENS_H
@@ -34,5 +35,7 @@ extern bool qs_tokens_any(QsTokens *tokens);
 extern bool qs_tokens_spent(const QsTokens *tokens);
 extern void qs_tokens_use(QsTokens *tokens);
 extern void qs_tokens_end(QsTokens *tokens);
+extern bool qs_tokens_take(QsCall *call, const QsQueue *queue,
+						   const char *limiter, int count, int64 *wait);
 
 #endif							/* QS_CLAIM_TOKENS_H */

@@ -13,6 +13,7 @@
 #include "errors.h"
 #include "idempotency.h"
 #include "miscadmin.h"
+#include "quota.h"
 #include "result.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -223,6 +224,7 @@ queue_enqueue(PG_FUNCTION_ARGS)
 		QsJobs		jobs;
 
 		qs_uuid7(&id);
+		qs_quota_enqueue(&call, &job.queue, 1);
 		qs_jobs_begin(&jobs, &call);
 		qs_job_insert(qs_jobs_table(&jobs, QS_JOBS), &job, &id);
 		qs_jobs_end(&jobs);
@@ -277,6 +279,8 @@ queue_enqueue_many(PG_FUNCTION_ARGS)
 	for (int i = 0; i < count; i++)
 		qs_check_json(payloads[i], "a payload", job.queue.max_payload);
 	qs_begin_rows(fcinfo);
+	if (count > 0)
+		qs_quota_enqueue(&call, &job.queue, count);
 	qs_jobs_begin(&jobs, &call);
 	for (int i = 0; i < count; i++)
 	{

@@ -31,6 +31,8 @@
 #define QS_KEY_TAKEN			MAKE_SQLSTATE('Q', 'S', '0', '3', '1')
 #define QS_QUEUE_NOT_EMPTY		MAKE_SQLSTATE('Q', 'S', '0', '3', '2')
 #define QS_CANNOT_WAIT			MAKE_SQLSTATE('Q', 'S', '0', '3', '3')
+#define QS_QUEUE_FULL			MAKE_SQLSTATE('Q', 'S', '0', '3', '4')
+#define QS_ENQUEUE_LIMITED		MAKE_SQLSTATE('Q', 'S', '0', '3', '5')
 
 /* tables, or the server, are not as the extension needs them */
 #define QS_TABLE_UNSUITABLE		MAKE_SQLSTATE('Q', 'S', '0', '4', '0')

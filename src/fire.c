@@ -30,6 +30,7 @@
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "quota.h"
 #include "statement.h"
 #include "task.h"
 #include "utils/builtins.h"
@@ -304,6 +305,7 @@ enqueue(QsJobs *jobs, const Firing *firing, QsNewJob *job)
 	job->run_at = delayed(firing);
 	job->max_attempts = job->queue.max_attempts;
 	job->headers = make_headers(firing);
+	qs_quota_enqueue(jobs->call, &job->queue, 1);
 	job->schedule_id = schedule->value[COLUMN_ID];
 	qs_job_insert(qs_jobs_table(jobs, QS_JOBS), job, &firing->id);
 }

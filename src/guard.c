@@ -19,7 +19,8 @@
 PG_FUNCTION_INFO_V1(qs_queue_guard);
 
 static const char *const platform_columns[] = {
-	"weight", "max_depth", "max_concurrency", "critical_reserve", "rate_limiter"
+	"weight", "max_depth", "max_concurrency", "critical_reserve", "rate_limiter",
+	"enqueue_limiter"
 };
 
 /*

@@ -18,6 +18,7 @@
 #include "errors.h"
 #include "idempotency.h"
 #include "parents.h"
+#include "quota.h"
 #include "statement.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -221,6 +222,7 @@ insert_job(QsCall *call, const QsNewJob *job, const pg_uuid_t *id)
 {
 	QsJobs		jobs;
 
+	qs_quota_enqueue(call, &job->queue, 1);
 	qs_jobs_begin(&jobs, call);
 	qs_job_insert(qs_jobs_table(&jobs, job->kind), job, id);
 	qs_jobs_end(&jobs);

@@ -61,10 +61,12 @@ enum Column
 	COLUMN_DEAD_LETTERS,
 	COLUMN_KEEP_COMPLETED,
 	COLUMN_MAX_ATTEMPTS,
+	COLUMN_MAX_DEPTH,
 	COLUMN_MAX_PAYLOAD,
 	COLUMN_MAX_CONCURRENCY,
 	COLUMN_CRITICAL_RESERVE,
 	COLUMN_RATE_LIMITER,
+	COLUMN_ENQUEUE_LIMITER,
 	COLUMN_AGEING,
 	COLUMN_DEFAULT_LEASE,
 	COLUMN_BACKOFF_BASE,
@@ -82,8 +84,9 @@ static const struct
 	{"id", UUIDOID}, {"tenant_id", UUIDOID}, {"name", TEXTOID},
 	{"paused", BOOLOID}, {"dead_letters", BOOLOID},
 	{"keep_completed", INTERVALOID}, {"max_attempts", INT4OID},
-	{"max_payload", INT4OID}, {"max_concurrency", INT4OID},
-	{"critical_reserve", INT4OID}, {"rate_limiter", TEXTOID},
+	{"max_depth", INT8OID}, {"max_payload", INT4OID},
+	{"max_concurrency", INT4OID}, {"critical_reserve", INT4OID},
+	{"rate_limiter", TEXTOID}, {"enqueue_limiter", TEXTOID},
 	{"ageing", INTERVALOID}, {"default_lease", INTERVALOID},
 	{"backoff_base", INTERVALOID}, {"backoff_max", INTERVALOID},
 	{"backoff_factor", FLOAT8OID}, {"backoff_jitter", FLOAT8OID}
@@ -177,33 +180,43 @@ get_microseconds(Relation rel, HeapTuple row, enum Column column)
 	return isnull ? 0 : qs_interval_microseconds(DatumGetIntervalP(value));
 }
 
+/* A name, empty if it is null. */
+static void
+get_name(Relation rel, HeapTuple row, enum Column column,
+		 char name[QS_NAME_BYTES + 1])
+{
+	bool		isnull;
+	Datum		value = get(rel, row, column, &isnull);
+
+	strlcpy(name, isnull ? "" : TextDatumGetCString(value), QS_NAME_BYTES + 1);
+}
+
 static void
 read_definition(Relation rel, HeapTuple row, QsQueue *queue)
 {
 	bool		isnull;
+	Datum		max_depth;
 	Datum		max_payload;
 	Datum		max_concurrency;
-	Datum		rate_limiter;
 
 	memset(queue, 0, sizeof(*queue));
 	queue->id = *DatumGetUUIDP(get(rel, row, COLUMN_ID, &isnull));
 	queue->tenant = *DatumGetUUIDP(get(rel, row, COLUMN_TENANT_ID, &isnull));
-	strlcpy(queue->name, TextDatumGetCString(get(rel, row, COLUMN_NAME, &isnull)),
-			sizeof(queue->name));
+	get_name(rel, row, COLUMN_NAME, queue->name);
 	queue->paused = DatumGetBool(get(rel, row, COLUMN_PAUSED, &isnull));
 	queue->dead_letters = DatumGetBool(get(rel, row, COLUMN_DEAD_LETTERS, &isnull));
 	queue->keeps_completed = get_microseconds(rel, row, COLUMN_KEEP_COMPLETED) > 0;
 	queue->max_attempts = DatumGetInt32(get(rel, row, COLUMN_MAX_ATTEMPTS, &isnull));
+	max_depth = get(rel, row, COLUMN_MAX_DEPTH, &isnull);
+	queue->max_depth = isnull ? 0 : DatumGetInt64(max_depth);
 	max_payload = get(rel, row, COLUMN_MAX_PAYLOAD, &isnull);
 	queue->max_payload = isnull ? 0 : DatumGetInt32(max_payload);
 	max_concurrency = get(rel, row, COLUMN_MAX_CONCURRENCY, &isnull);
 	queue->max_concurrency = isnull ? 0 : DatumGetInt32(max_concurrency);
 	queue->critical_reserve =
 		DatumGetInt32(get(rel, row, COLUMN_CRITICAL_RESERVE, &isnull));
-	rate_limiter = get(rel, row, COLUMN_RATE_LIMITER, &isnull);
-	if (!isnull)
-		strlcpy(queue->rate_limiter, TextDatumGetCString(rate_limiter),
-				sizeof(queue->rate_limiter));
+	get_name(rel, row, COLUMN_RATE_LIMITER, queue->rate_limiter);
+	get_name(rel, row, COLUMN_ENQUEUE_LIMITER, queue->enqueue_limiter);
 	queue->ageing = get_microseconds(rel, row, COLUMN_AGEING);
 	queue->default_lease =
 		*DatumGetIntervalP(get(rel, row, COLUMN_DEFAULT_LEASE, &isnull));

@@ -20,7 +20,9 @@ typedef struct QsQueue
 	int			max_attempts;
 	int			max_concurrency;	/* 0: no limit */
 	int			critical_reserve;
-	char		rate_limiter[QS_NAME_BYTES + 1];	/* empty: none */
+	char		rate_limiter[QS_NAME_BYTES + 1];	/* of claims; empty: none */
+	char		enqueue_limiter[QS_NAME_BYTES + 1];
+	int64		max_depth;		/* 0: no limit */
 	int64		ageing;			/* microseconds; 0: off */
 	int			max_payload;	/* bytes; 0 means queue_service.max_payload */
 	Interval	default_lease;

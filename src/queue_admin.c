@@ -53,6 +53,7 @@ static const Setting settings[] = {
 	{"max_concurrency", INT4OID, 1, 1000000, true, true},
 	{"critical_reserve", INT4OID, 0, 1000000, false, true},
 	{"rate_limiter", TEXTOID, 1, 128, true, true},
+	{"enqueue_limiter", TEXTOID, 1, 128, true, true},
 	{"weight", INT4OID, 1, 1000, false, true},
 	{"ageing", INTERVALOID, 1, QS_YEAR, true, false},
 	{"group_concurrency", INT4OID, 1, 1000000, true, false},
@@ -68,22 +69,22 @@ static const Setting settings[] = {
 #define SETTING_TYPES \
 	TEXTOID, TEXTOID, INT4OID, INTERVALOID, INTERVALOID, FLOAT8OID, \
 	INTERVALOID, FLOAT8OID, INTERVALOID, INTERVALOID, BOOLOID, INT8OID, \
-	INT4OID, INT4OID, INT4OID, TEXTOID, INT4OID, INTERVALOID, INT4OID, \
-	TEXTOID, INT8OID, INTERVALOID, INT8OID, JSONBOID
+	INT4OID, INT4OID, INT4OID, TEXTOID, TEXTOID, INT4OID, INTERVALOID, \
+	INT4OID, TEXTOID, INT8OID, INTERVALOID, INT8OID, JSONBOID
 
 static QsStatement insert_queue = {
 	.sql = "INSERT INTO @queues (name, description, max_attempts,"
 	" default_lease, backoff_base, backoff_factor, backoff_max, backoff_jitter,"
 	" keep_completed, keep_dead, dead_letters, max_depth, max_payload,"
-	" max_concurrency, critical_reserve, rate_limiter, weight, ageing,"
-	" group_concurrency, group_on_failure, alert_depth, alert_age, alert_dead,"
+	" max_concurrency, critical_reserve, rate_limiter, enqueue_limiter, weight,"
+	" ageing, group_concurrency, group_on_failure, alert_depth, alert_age, alert_dead,"
 	" config, tenant_id, created_at, updated_at)"
 	" VALUES ($1, $2, coalesce($3, 3), coalesce($4, '1 minute'),"
 	" coalesce($5, '5 seconds'), coalesce($6, 2), coalesce($7, '1 hour'),"
 	" coalesce($8, 0.2), coalesce($9, '1 day'), coalesce($10, '30 days'),"
 	" coalesce($11, true), $12, $13, $14, coalesce($15, 0), $16,"
-	" coalesce($17, 1), $18, $19, coalesce($20, 'block'), $21, $22, $23,"
-	" coalesce($24, '{}'), $25, $26, $26)"
+	" $17, coalesce($18, 1), $19, $20, coalesce($21, 'block'), $22, $23, $24,"
+	" coalesce($25, '{}'), $26, $27, $27)"
 	" ON CONFLICT (tenant_id, name) DO NOTHING RETURNING id",
 	.nargs = NSETTINGS + 2, .argtypes = {SETTING_TYPES, UUIDOID, TIMESTAMPTZOID}
 };
@@ -103,15 +104,16 @@ static QsStatement update_queue = {
 	" max_concurrency = nullif(coalesce($14, max_concurrency), 0),"
 	" critical_reserve = coalesce($15, critical_reserve),"
 	" rate_limiter = nullif(coalesce($16, rate_limiter), ''),"
-	" weight = coalesce($17, weight),"
-	" ageing = nullif(coalesce($18, ageing), '0'),"
-	" group_concurrency = nullif(coalesce($19, group_concurrency), 0),"
-	" group_on_failure = coalesce($20, group_on_failure),"
-	" alert_depth = nullif(coalesce($21, alert_depth), 0),"
-	" alert_age = nullif(coalesce($22, alert_age), '0'),"
-	" alert_dead = nullif(coalesce($23, alert_dead), 0),"
-	" config = coalesce($24, config), updated_at = $26"
-	" WHERE tenant_id = $25 AND name = $1 RETURNING id",
+	" enqueue_limiter = nullif(coalesce($17, enqueue_limiter), ''),"
+	" weight = coalesce($18, weight),"
+	" ageing = nullif(coalesce($19, ageing), '0'),"
+	" group_concurrency = nullif(coalesce($20, group_concurrency), 0),"
+	" group_on_failure = coalesce($21, group_on_failure),"
+	" alert_depth = nullif(coalesce($22, alert_depth), 0),"
+	" alert_age = nullif(coalesce($23, alert_age), '0'),"
+	" alert_dead = nullif(coalesce($24, alert_dead), 0),"
+	" config = coalesce($25, config), updated_at = $27"
+	" WHERE tenant_id = $26 AND name = $1 RETURNING id",
 	.nargs = NSETTINGS + 2, .argtypes = {SETTING_TYPES, UUIDOID, TIMESTAMPTZOID}
 };
 static QsStatement select_tenant = {
@@ -399,7 +401,7 @@ queue_purge(PG_FUNCTION_ARGS)
  */
 static QsStatement lock_queue = {
 	.sql = "SELECT weight <> 1 OR critical_reserve <> 0"
-	" OR num_nonnulls(max_depth, max_concurrency, rate_limiter) > 0"
+	" OR num_nonnulls(max_depth, max_concurrency, rate_limiter, enqueue_limiter) > 0"
 	" FROM @queues WHERE tenant_id = $1 AND id = $2 FOR UPDATE",
 	.nargs = 2, .argtypes = {UUIDOID, UUIDOID}
 };

@@ -10,6 +10,7 @@
 #include "errors.h"
 #include "idempotency.h"
 #include "miscadmin.h"
+#include "quota.h"
 #include "result.h"
 #include "statement.h"
 #include "utils/builtins.h"
@@ -147,6 +148,7 @@ redrive(QsJobs *jobs, TimestampTz run_at, pg_uuid_t *id)
 		return false;
 	old = *DatumGetUUIDP(qs_get(dead, QS_DEAD_ID));
 	qs_uuid7(id);
+	qs_quota_restart(jobs->call, &job.queue);
 	qs_job_insert(qs_jobs_table(jobs, job.kind), &job, id);
 	if (job.idempotency_key != (Datum) 0)
 		qs_key_follow(jobs->call, &job, &old, id);
@@ -162,6 +164,7 @@ static const char *
 retry(QsJobs *jobs, pg_uuid_t *id, TimestampTz run_at)
 {
 	QsTable    *table = qs_jobs_find(jobs, id);
+	QsQueue		queue;
 
 	if (table == NULL)
 	{
@@ -187,6 +190,11 @@ retry(QsJobs *jobs, pg_uuid_t *id, TimestampTz run_at)
 						DatumGetUUIDP(qs_get(table, QS_JOB_TENANT_ID)),
 						qs_get(table, QS_JOB_IDEMPOTENCY_KEY)))
 		qs_key_taken(NULL);
+	if (!qs_is_null(table, QS_JOB_FINISHED_AT))
+	{
+		qs_jobs_queue(jobs, table, &queue);
+		qs_quota_restart(jobs->call, &queue);
+	}
 	qs_job_restart(table, run_at);
 	return "retry";
 }

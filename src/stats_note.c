@@ -131,6 +131,7 @@ change_of(const pg_uuid_t *queue)
 	memset(&note->change.counts, 0, sizeof(note->change.counts));
 	qs_histogram_clear(&note->change.wait);
 	qs_histogram_clear(&note->change.run);
+	note->change.promised = note->change.removed = 0;
 	note->change.created = note->change.flushed = 0;
 	return &note->change;
 }
@@ -145,6 +146,8 @@ merge(QsStatsChange *change, const QsStatsChange *other)
 		change->counts.events[i] += other->counts.events[i];
 	qs_histogram_merge(&change->wait, &other->wait);
 	qs_histogram_merge(&change->run, &other->run);
+	change->promised += other->promised;
+	change->removed += other->removed;
 	if (other->created != 0)
 		change->created = other->created;
 	change->flushed = Max(change->flushed, other->flushed);
@@ -199,6 +202,15 @@ forget_all(void)
 	marked = false;
 }
 
+/* Gives up what was promised at a level and below. */
+static void
+give_up_from(int level)
+{
+	for (int i = nnotes - 1; i >= 0 && notes[i].level >= level; i--)
+		if (notes[i].change.promised > 0)
+			qs_stats_give_up(&notes[i].queue, notes[i].change.promised);
+}
+
 static void
 apply(void)
 {
@@ -219,10 +231,10 @@ prepare(void)
 	TransactionId xid = GetTopTransactionIdIfAny();
 
 	for (int i = 0; i < nnotes; i++)
-		if (notes[i].change.any)
-			qs_stats_prepared(&notes[i].queue, xid);
+		if (notes[i].change.any || notes[i].change.promised > 0)
+			qs_stats_prepared(&notes[i].queue, notes[i].change.promised, xid);
 	if (emptied_level > 0)
-		qs_stats_prepared(NULL, xid);
+		qs_stats_prepared(NULL, 0, xid);
 }
 
 static void
@@ -241,6 +253,7 @@ at_end(XactEvent event, void *arg pg_attribute_unused())
 			forget_all();
 			break;
 		case XACT_EVENT_ABORT:
+			give_up_from(0);
 			forget_all();
 			break;
 		default:
@@ -256,7 +269,10 @@ at_sub_end(SubXactEvent event, SubTransactionId id pg_attribute_unused(),
 	int			level = GetCurrentTransactionNestLevel();
 
 	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		give_up_from(level);
 		forget_from(level);
+	}
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
 	{
 		hand_up(level);
@@ -285,6 +301,12 @@ static bool
 is_processing(const Row *row)
 {
 	return qs_text_is(row->status, "processing");
+}
+
+static bool
+is_unfinished(const Row *row)
+{
+	return is_waiting(row) || is_processing(row);
 }
 
 static void
@@ -344,13 +366,14 @@ static void
 note_write(const Row *old, const Row *new, int events, TimestampTz now)
 {
 	QsStatsChange *change = change_of(DatumGetUUIDP(new ? new->queue : old->queue));
+	bool		moved;
 
 	change->any = true;
 	if (new != NULL)
 		count_row(change, new, 1);
 	if (old == NULL)
 	{
-		if (is_waiting(new) || is_processing(new))
+		if (is_unfinished(new))
 			count_event(change, QS_ENQUEUED);
 		return;
 	}
@@ -366,13 +389,16 @@ note_write(const Row *old, const Row *new, int events, TimestampTz now)
 		}
 
 	/* it may have been another queue's */
-	if (new != NULL &&
-		memcmp(DatumGetUUIDP(old->queue), DatumGetUUIDP(new->queue), UUID_LEN) != 0)
+	moved = new != NULL &&
+		memcmp(DatumGetUUIDP(old->queue), DatumGetUUIDP(new->queue), UUID_LEN) != 0;
+	if (moved)
 	{
 		change = change_of(DatumGetUUIDP(old->queue));
 		change->any = true;
 	}
 	count_row(change, old, -1);
+	if (is_unfinished(old) && (new == NULL || moved || !is_unfinished(new)))
+		change->removed++;
 }
 
 /* The row that was found. */
@@ -516,6 +542,27 @@ qs_stats_after_truncate(void)
 	mark();
 	if (emptied_level == 0 || emptied_level > level)
 		emptied_level = level;
+}
+
+/*
+ * Promises this subtransaction that it may add so many jobs to a queue that has
+ * at most max of them. Those that it has removed need not be there: whatever is
+ * rolled back of that takes along what is promised now.
+ */
+QsStatsPromise
+qs_stats_note_promise(const pg_uuid_t *queue, int64 count, int64 max,
+					  uint64 triggers)
+{
+	QsStatsChange *change = change_of(queue);
+	QsStatsPromise answer;
+
+	for (int i = *chain_of(queue) - 1; i >= 0; i = notes[i].below)
+		if (memcmp(&notes[i].queue, queue, UUID_LEN) == 0)
+			max += notes[i].change.removed;
+	answer = qs_stats_promise(queue, count, max, triggers);
+	if (answer == QS_STATS_PROMISED)
+		change->promised += count;
+	return answer;
 }
 
 /* A queue was created, under triggers of this version. */

@@ -17,6 +17,8 @@ extern void qs_stats_after_update(QsTable *table);
 extern void qs_stats_after_delete(QsTable *table);
 extern void qs_stats_after_sql(TupleDesc desc, HeapTuple old, HeapTuple new);
 extern void qs_stats_after_truncate(void);
+extern QsStatsPromise qs_stats_note_promise(const pg_uuid_t *queue, int64 count,
+											int64 max, uint64 triggers);
 extern void qs_stats_queue_created(const pg_uuid_t *queue, uint64 triggers);
 extern void qs_stats_queue_flushed(const pg_uuid_t *queue, uint64 version);
 

@@ -45,6 +45,10 @@ typedef struct Entry
 	bool		totals_known;
 	uint64		triggers;		/* under which that is so */
 
+	/* jobs that may be added to the gauges, by those that run, or are prepared */
+	int64		promised;
+	int64		promised_prepared;
+
 	/* transactions that were prepared with changes; the gauges have none */
 	TransactionId first_prepared;
 	TransactionId last_prepared;
@@ -285,6 +289,7 @@ make_room(Partition *partition, TimestampTz now)
 
 		partition->hand = (partition->hand + 1) % shared->entries;
 		if (entry->recounting || entry->version != entry->flushed ||
+			entry->promised + entry->promised_prepared > 0 ||
 			now - entry->changed_at < IDLE)
 			continue;
 		free_entry(partition, entry);
@@ -430,8 +435,81 @@ qs_stats_apply(const pg_uuid_t *queue, const QsStatsChange *change,
 		entry->changed_at = now;
 	}
 	if (entry != NULL)
+	{
 		entry->flushed = Max(entry->flushed, change->flushed);
+		entry->promised -= change->promised;
+	}
 	LWLockRelease(partition->lock);
+}
+
+/* Locks the partition of a queue, exclusively, and finds its entry in it. */
+static Entry *
+lock_entry(const pg_uuid_t *queue, LWLock **lock)
+{
+	Key			key;
+	Partition  *partition;
+
+	make_key(&key, queue);
+	partition = partition_of(&key);
+	*lock = partition->lock;
+	LWLockAcquire(*lock, LW_EXCLUSIVE);
+	return find(partition, &key);
+}
+
+static bool
+is_counted(const Entry *entry, uint64 triggers)
+{
+	return entry != NULL && entry->counted && triggers != 0 &&
+		entry->triggers == triggers;
+}
+
+/* Whether the gauges of a queue are what they should be. */
+bool
+qs_stats_is_counted(const pg_uuid_t *queue, uint64 triggers)
+{
+	LWLock	   *lock;
+	bool		counted = is_counted(lock_entry(queue, &lock), triggers);
+
+	LWLockRelease(lock);
+	return counted;
+}
+
+/*
+ * Promises a transaction that it may add so many jobs, if those that there are
+ * and those that are promised are max then at most. It gives that up when what
+ * it did is applied, or is rolled back.
+ */
+QsStatsPromise
+qs_stats_promise(const pg_uuid_t *queue, int64 count, int64 max,
+				 uint64 triggers)
+{
+	LWLock	   *lock;
+	Entry	   *entry = lock_entry(queue, &lock);
+	QsStatsPromise answer = QS_STATS_NOT_COUNTED;
+
+	if (is_counted(entry, triggers))
+	{
+		int64		depth = entry->counts.waiting + entry->counts.processing +
+			entry->promised + entry->promised_prepared;
+
+		answer = depth + count <= max ? QS_STATS_PROMISED : QS_STATS_FULL;
+		if (answer == QS_STATS_PROMISED)
+			entry->promised += count;
+	}
+	LWLockRelease(lock);
+	return answer;
+}
+
+/* What was promised was not done. */
+void
+qs_stats_give_up(const pg_uuid_t *queue, int64 promised)
+{
+	LWLock	   *lock;
+	Entry	   *entry = lock_entry(queue, &lock);
+
+	if (entry != NULL)
+		entry->promised -= promised;
+	LWLockRelease(lock);
 }
 
 static void
@@ -464,13 +542,12 @@ for_all(void (*change) (Entry *entry, TransactionId xid), TransactionId xid)
 
 /*
  * A transaction was prepared that has changed the queue, or may have changed any
- * if that is NULL.
+ * if that is NULL. What it was promised stays so until it is known to have ended.
  */
 void
-qs_stats_prepared(const pg_uuid_t *queue, TransactionId xid)
+qs_stats_prepared(const pg_uuid_t *queue, int64 promised, TransactionId xid)
 {
-	Key			key;
-	Partition  *partition;
+	LWLock	   *lock;
 	Entry	   *entry;
 
 	if (queue == NULL)
@@ -478,13 +555,14 @@ qs_stats_prepared(const pg_uuid_t *queue, TransactionId xid)
 		for_all(note_prepared, xid);
 		return;
 	}
-	make_key(&key, queue);
-	partition = partition_of(&key);
-	LWLockAcquire(partition->lock, LW_EXCLUSIVE);
-	entry = find(partition, &key);
+	entry = lock_entry(queue, &lock);
 	if (entry != NULL)
+	{
 		note_prepared(entry, xid);
-	LWLockRelease(partition->lock);
+		entry->promised -= promised;
+		entry->promised_prepared += promised;
+	}
+	LWLockRelease(lock);
 }
 
 static void
@@ -507,7 +585,7 @@ static void
 fill_view(const Entry *entry, uint64 triggers, QsStatsView *view)
 {
 	view->queue = entry->key.queue;
-	if (!entry->counted || entry->triggers != triggers || triggers == 0)
+	if (!is_counted(entry, triggers))
 		view->state = QS_STATS_UNCOUNTED;
 	else
 		view->state = TransactionIdIsValid(entry->first_prepared) ?
@@ -585,20 +663,6 @@ qs_stats_next(int *position, uint64 triggers, QsStatsView *view)
 			return true;
 	}
 	return false;
-}
-
-/* Locks the partition of a queue, exclusively, and finds its entry in it. */
-static Entry *
-lock_entry(const pg_uuid_t *queue, LWLock **lock)
-{
-	Key			key;
-	Partition  *partition;
-
-	make_key(&key, queue);
-	partition = partition_of(&key);
-	*lock = partition->lock;
-	LWLockAcquire(*lock, LW_EXCLUSIVE);
-	return find(partition, &key);
 }
 
 /* Forgets a queue that is not there any more. */
@@ -836,7 +900,10 @@ qs_stats_recount_end(const QsStatsCounts *counted, const QsStatsLook *look)
 		entry->version++;
 		if (TransactionIdIsValid(entry->first_prepared) &&
 			!any_is_running(entry->first_prepared, entry->last_prepared))
+		{
 			entry->first_prepared = entry->last_prepared = InvalidTransactionId;
+			entry->promised_prepared = 0;
+		}
 	}
 	entry->recounting = recount_runs = false;
 	LWLockRelease(lock);

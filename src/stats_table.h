@@ -73,9 +73,19 @@ typedef struct QsStatsChange
 	QsStatsCounts counts;
 	QsHistogram wait;			/* from due to claimed */
 	QsHistogram run;			/* from claimed to completed */
+	int64		promised;		/* jobs that it may add: see qs_stats_promise() */
+	int64		removed;		/* unfinished ones that it made no more */
 	uint64		created;		/* the queue, under these triggers; 0: not */
 	uint64		flushed;		/* the version that was written to its row */
 } QsStatsChange;
+
+/* what is said to who wants to add jobs */
+typedef enum QsStatsPromise
+{
+	QS_STATS_PROMISED,
+	QS_STATS_FULL,
+	QS_STATS_NOT_COUNTED
+} QsStatsPromise;
 
 typedef enum QsStatsState
 {
@@ -139,7 +149,12 @@ extern void qs_stats_mark(TransactionId xid);
 extern void qs_stats_unmark(void);
 extern void qs_stats_apply(const pg_uuid_t *queue, const QsStatsChange *change,
 						   TransactionId xid, TimestampTz now);
-extern void qs_stats_prepared(const pg_uuid_t *queue, TransactionId xid);
+extern bool qs_stats_is_counted(const pg_uuid_t *queue, uint64 triggers);
+extern QsStatsPromise qs_stats_promise(const pg_uuid_t *queue, int64 count,
+									   int64 max, uint64 triggers);
+extern void qs_stats_give_up(const pg_uuid_t *queue, int64 promised);
+extern void qs_stats_prepared(const pg_uuid_t *queue, int64 promised,
+							  TransactionId xid);
 extern void qs_stats_emptied(void);
 
 extern bool qs_stats_view(const pg_uuid_t *queue, uint64 triggers,
