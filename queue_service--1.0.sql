@@ -175,8 +175,8 @@ COMMENT ON COLUMN @extschema@.queues.rate_limiter IS 'Platform: the service whos
 COMMENT ON COLUMN @extschema@.queues.enqueue_limiter IS 'Platform: the service whose tokens an enqueue takes, one for each job, as a claim does with rate_limiter. Without tokens it is refused with QS035; NULL means no limit.';
 COMMENT ON COLUMN @extschema@.queues.weight IS 'Platform: the share of claims that serve all tenants. Not enforced yet.';
 COMMENT ON COLUMN @extschema@.queues.ageing IS 'How much waiting outweighs one level of priority: jobs go by run_at - priority x ageing. A month counts as 30 days; NULL means no ageing.';
-COMMENT ON COLUMN @extschema@.queues.group_concurrency IS 'How many jobs of one group_key run at once; NULL means no limit. Not enforced yet.';
-COMMENT ON COLUMN @extschema@.queues.group_on_failure IS 'Whether a failed job blocks its group until it is retried, or lets it pass. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.group_concurrency IS 'How many jobs of one group_key are claimable or run at once; 1 means one after the other, in order. The others are held. NULL means no limit.';
+COMMENT ON COLUMN @extschema@.queues.group_on_failure IS 'block: a job that failed for good holds its group until it is retried, redriven, cancelled or deleted. pass: the next job goes.';
 COMMENT ON COLUMN @extschema@.queues.alert_depth IS 'Alert threshold: waiting jobs; NULL means queue_service.alert_depth.';
 COMMENT ON COLUMN @extschema@.queues.alert_age IS 'Alert threshold: age of the oldest claimable job; NULL means queue_service.alert_age.';
 COMMENT ON COLUMN @extschema@.queues.alert_dead IS 'Alert threshold: dead letters an hour; NULL means queue_service.alert_dead.';
@@ -278,7 +278,7 @@ COMMENT ON COLUMN @extschema@.jobs.run_at IS 'Not claimable before. Within one p
 COMMENT ON COLUMN @extschema@.jobs.enqueued_at IS 'When the job was enqueued.';
 COMMENT ON COLUMN @extschema@.jobs.max_attempts IS 'How many attempts the job has.';
 COMMENT ON COLUMN @extschema@.jobs.priority IS 'The higher goes first.';
-COMMENT ON COLUMN @extschema@.jobs.held IS 'A held job is not claimable until it is let go. Nothing holds one yet.';
+COMMENT ON COLUMN @extschema@.jobs.held IS 'A held job is not claimable until it is let go: as many jobs of its group as group_concurrency allows are before it, or a failed one blocks the group.';
 COMMENT ON COLUMN @extschema@.jobs.cancel_requested IS 'queue_cancel() was called while the job ran: its worker is told at the next heartbeat, and the job is not tried again.';
 COMMENT ON COLUMN @extschema@.jobs.attempts IS 'Claims so far that count: all but those that ended in snooze or release.';
 COMMENT ON COLUMN @extschema@.jobs.final_attempt IS 'Whether the attempt that runs, or else the next one, is the last.';
@@ -295,7 +295,7 @@ COMMENT ON COLUMN @extschema@.jobs.result IS 'What queue_complete() was given.';
 COMMENT ON COLUMN @extschema@.jobs.job_type IS 'What kind of work it is, for the worker; 1 to 128 bytes.';
 COMMENT ON COLUMN @extschema@.jobs.payload IS 'The work, for the worker.';
 COMMENT ON COLUMN @extschema@.jobs.headers IS 'Data about the job, such as trace ids.';
-COMMENT ON COLUMN @extschema@.jobs.group_key IS 'The group that the job belongs to, at most 512 bytes. Kept with the job; groups are not serialized yet.';
+COMMENT ON COLUMN @extschema@.jobs.group_key IS 'The group that the job belongs to, at most 512 bytes: of its queue, which may limit how many jobs of a group run at once.';
 COMMENT ON COLUMN @extschema@.jobs.idempotency_key IS 'The key that the job was enqueued with, at most 512 bytes.';
 COMMENT ON COLUMN @extschema@.jobs.schedule_id IS 'The schedule that made the job.';
 -- the order in which jobs are claimed; a claim changes none of its columns
@@ -307,6 +307,11 @@ CREATE INDEX jobs_final_idx ON @extschema@.jobs (queue_id, id)
 -- reads under row-level security, the key to tenants, and retention: one index
 -- for all of them, as a completion puts an entry into each
 CREATE INDEX jobs_tenant_idx ON @extschema@.jobs (tenant_id, queue_id, finished_at);
+-- the jobs of a group, in the order in which they are let go, and those whose
+-- failure may block it; by tenant first, and held first, to walk over the groups
+CREATE INDEX jobs_group_idx ON @extschema@.jobs
+	(tenant_id, held, queue_id, group_key, finished_at, priority DESC, run_at, id)
+	WHERE group_key IS NOT NULL AND (finished_at IS NULL OR finish_reason IN ('exhausted', 'dead'));
 ALTER TABLE @extschema@.jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation_policy ON @extschema@.jobs
 	USING (tenant_id::text = current_setting('app.current_tenant', true));
@@ -344,6 +349,9 @@ CREATE INDEX critical_jobs_final_idx ON @extschema@.critical_jobs (queue_id, id)
 CREATE UNIQUE INDEX critical_jobs_key_idx ON @extschema@.critical_jobs (tenant_id, idempotency_key)
 	WHERE finished_at IS NULL;
 CREATE INDEX critical_jobs_tenant_idx ON @extschema@.critical_jobs (tenant_id, queue_id, finished_at);
+CREATE INDEX critical_jobs_group_idx ON @extschema@.critical_jobs
+	(tenant_id, held, queue_id, group_key, finished_at, priority DESC, run_at, id)
+	WHERE group_key IS NOT NULL AND (finished_at IS NULL OR finish_reason IN ('exhausted', 'dead'));
 ALTER TABLE @extschema@.critical_jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation_policy ON @extschema@.critical_jobs
 	USING (tenant_id::text = current_setting('app.current_tenant', true));
@@ -383,14 +391,14 @@ CREATE TABLE @extschema@.dead_letter_jobs (
 	CONSTRAINT dead_letter_jobs_queue_fkey FOREIGN KEY (tenant_id, queue_id)
 		REFERENCES @extschema@.queues (tenant_id, id),
 	CONSTRAINT source_table_valid CHECK (source_table IN ('jobs', 'critical_jobs')),
-	CONSTRAINT reason_valid CHECK (reason IN ('exhausted', 'dead', 'lease_expired')),
+	CONSTRAINT reason_valid CHECK (reason IN ('exhausted', 'dead', 'lease_expired', 'cancelled')),
 	CONSTRAINT redriven_valid CHECK ((redriven_at IS NULL) = (redriven_as IS NULL))
 );
 COMMENT ON TABLE @extschema@.dead_letter_jobs IS
 'The dead letters: jobs that failed for good, each with the id it had as a job and the history of its errors. queue_redrive() sends them back.';
 COMMENT ON COLUMN @extschema@.dead_letter_jobs.id IS 'The id that the job had.';
 COMMENT ON COLUMN @extschema@.dead_letter_jobs.source_table IS 'The table that the job came from: jobs or critical_jobs.';
-COMMENT ON COLUMN @extschema@.dead_letter_jobs.reason IS 'exhausted (its last attempt failed), dead (its worker gave it up) or lease_expired (its last attempt was never heard of again).';
+COMMENT ON COLUMN @extschema@.dead_letter_jobs.reason IS 'exhausted (its last attempt failed), dead (its worker gave it up), lease_expired (its last attempt was never heard of again) or cancelled (queue_cancel() gave it up after that).';
 COMMENT ON COLUMN @extschema@.dead_letter_jobs.died_at IS 'When it failed for good.';
 COMMENT ON COLUMN @extschema@.dead_letter_jobs.redriven_at IS 'When it was last sent back.';
 COMMENT ON COLUMN @extschema@.dead_letter_jobs.redriven_as IS 'The id of the job that it was sent back as.';
@@ -410,6 +418,9 @@ BEGIN
 END
 $do$;
 CREATE INDEX dead_letter_jobs_queue_idx ON @extschema@.dead_letter_jobs (tenant_id, queue_id, died_at);
+-- letters that may block their group
+CREATE INDEX dead_letter_jobs_group_idx ON @extschema@.dead_letter_jobs (tenant_id, queue_id, group_key)
+	WHERE group_key IS NOT NULL AND redriven_at IS NULL AND reason <> 'cancelled';
 ALTER TABLE @extschema@.dead_letter_jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_isolation_policy ON @extschema@.dead_letter_jobs
 	USING (tenant_id::text = current_setting('app.current_tenant', true));
@@ -788,6 +799,62 @@ COMMENT ON TRIGGER queue_removed ON @extschema@.critical_jobs IS
 'While it is not enabled ALWAYS, statistics are as of the last count.';
 COMMENT ON TRIGGER queue_emptied ON @extschema@.critical_jobs IS
 'While it is not enabled ALWAYS, statistics are as of the last count.';
+
+CREATE FUNCTION @extschema@._queue_group()
+RETURNS trigger
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'qs_queue_group';
+COMMENT ON FUNCTION @extschema@._queue_group() IS
+'Trigger on jobs and critical_jobs: holds a job that SQL inserts, if its group is full, blocked, or has held jobs.';
+CREATE FUNCTION @extschema@._queue_group_left()
+RETURNS trigger
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'qs_queue_group_left';
+COMMENT ON FUNCTION @extschema@._queue_group_left() IS
+'Trigger on jobs, critical_jobs and dead_letter_jobs: lets go the next jobs of a group that SQL takes one from.';
+CREATE TRIGGER queue_group BEFORE INSERT ON @extschema@.jobs
+	FOR EACH ROW WHEN (NEW.group_key IS NOT NULL AND NEW.status = 'pending' AND NEW.attempts = 0 AND NOT NEW.held)
+	EXECUTE FUNCTION @extschema@._queue_group();
+COMMENT ON TRIGGER queue_group ON @extschema@.jobs IS
+'Fires for jobs of groups only. What was tried before comes back as it was, as from a dump.';
+CREATE TRIGGER queue_group_changed AFTER UPDATE ON @extschema@.jobs
+	FOR EACH ROW WHEN (OLD.group_key IS NOT NULL AND NOT OLD.held
+		AND (OLD.finished_at IS NULL OR OLD.finish_reason IN ('exhausted', 'dead'))
+		AND (NEW.finished_at IS DISTINCT FROM OLD.finished_at OR NEW.finish_reason IS DISTINCT FROM OLD.finish_reason
+			OR NEW.held OR NEW.group_key IS DISTINCT FROM OLD.group_key OR NEW.queue_id <> OLD.queue_id))
+	EXECUTE FUNCTION @extschema@._queue_group_left();
+COMMENT ON TRIGGER queue_group_changed ON @extschema@.jobs IS
+'Fires for jobs of groups only, when one ends or leaves its group.';
+CREATE TRIGGER queue_group_left AFTER DELETE ON @extschema@.jobs
+	FOR EACH ROW WHEN (OLD.group_key IS NOT NULL AND NOT OLD.held
+		AND (OLD.finished_at IS NULL OR OLD.finish_reason IN ('exhausted', 'dead')))
+	EXECUTE FUNCTION @extschema@._queue_group_left();
+COMMENT ON TRIGGER queue_group_left ON @extschema@.jobs IS
+'Fires for jobs of groups only, that had not finished, or had failed.';
+CREATE TRIGGER queue_group BEFORE INSERT ON @extschema@.critical_jobs
+	FOR EACH ROW WHEN (NEW.group_key IS NOT NULL AND NEW.status = 'pending' AND NEW.attempts = 0 AND NOT NEW.held)
+	EXECUTE FUNCTION @extschema@._queue_group();
+COMMENT ON TRIGGER queue_group ON @extschema@.critical_jobs IS
+'Fires for jobs of groups only. What was tried before comes back as it was, as from a dump.';
+CREATE TRIGGER queue_group_changed AFTER UPDATE ON @extschema@.critical_jobs
+	FOR EACH ROW WHEN (OLD.group_key IS NOT NULL AND NOT OLD.held
+		AND (OLD.finished_at IS NULL OR OLD.finish_reason IN ('exhausted', 'dead'))
+		AND (NEW.finished_at IS DISTINCT FROM OLD.finished_at OR NEW.finish_reason IS DISTINCT FROM OLD.finish_reason
+			OR NEW.held OR NEW.group_key IS DISTINCT FROM OLD.group_key OR NEW.queue_id <> OLD.queue_id))
+	EXECUTE FUNCTION @extschema@._queue_group_left();
+COMMENT ON TRIGGER queue_group_changed ON @extschema@.critical_jobs IS
+'Fires for jobs of groups only, when one ends or leaves its group.';
+CREATE TRIGGER queue_group_left AFTER DELETE ON @extschema@.critical_jobs
+	FOR EACH ROW WHEN (OLD.group_key IS NOT NULL AND NOT OLD.held
+		AND (OLD.finished_at IS NULL OR OLD.finish_reason IN ('exhausted', 'dead')))
+	EXECUTE FUNCTION @extschema@._queue_group_left();
+COMMENT ON TRIGGER queue_group_left ON @extschema@.critical_jobs IS
+'Fires for jobs of groups only, that had not finished, or had failed.';
+CREATE TRIGGER queue_group_left AFTER DELETE ON @extschema@.dead_letter_jobs
+	FOR EACH ROW WHEN (OLD.group_key IS NOT NULL AND OLD.redriven_at IS NULL AND OLD.reason <> 'cancelled')
+	EXECUTE FUNCTION @extschema@._queue_group_left();
+COMMENT ON TRIGGER queue_group_left ON @extschema@.dead_letter_jobs IS
+'A letter that is deleted does not block its group any more.';
 
 CREATE FUNCTION @extschema@._queue_guard()
 RETURNS trigger

@@ -58,7 +58,7 @@ FROM (VALUES
 		'queue_complete_many', 'queue_create', 'queue_drop', 'queue_enqueue', 'queue_enqueue_critical',
 		'queue_enqueue_many', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many', 'queue_job', 'queue_limiter_set', 'queue_maintain', 'queue_pause',
 		'queue_peek', 'queue_purge', 'queue_rate_acquire', 'queue_rate_peek', 'queue_rate_release', 'queue_redrive', 'queue_release', 'queue_resume', 'queue_retry', 'queue_schedule', 'queue_set',
-		'queue_snooze', 'queue_tenant_limit_set', 'queue_tenant_purge', 'queue_unschedule', 'queue_wait', 'queue_worker_start', '_queue_announce', '_queue_changed', '_queue_creates_tenants', '_queue_guard', '_queue_removed', '_queue_stats',
+		'queue_snooze', 'queue_tenant_limit_set', 'queue_tenant_purge', 'queue_unschedule', 'queue_wait', 'queue_worker_start', '_queue_announce', '_queue_changed', '_queue_creates_tenants', '_queue_group', '_queue_group_left', '_queue_guard', '_queue_removed', '_queue_stats',
 		'_queue_limit_settle', '_queue_task']),
 	('c volatile safe', ARRAY['queue_cron_next', '_queue_all_tenants', '_queue_cache', '_queue_health']),
 	('c volatile safe strict', ARRAY['queue_new_id']),
@@ -308,7 +308,8 @@ FROM (SELECT format('%s on %s', tgname, relname) AS name, tgenabled::text AS sta
 	JOIN pg_depend d ON d.classid = 'pg_event_trigger'::regclass AND d.objid = g.oid AND d.deptype = 'e'
 	JOIN audit.extension e ON d.refobjid = e.oid) t
 FULL JOIN (VALUES ('queue_announce on jobs', 'A'), ('queue_announce on critical_jobs', 'A'), ('queue_removed on jobs', 'A'),
-	('queue_removed on critical_jobs', 'A'), ('queue_emptied on jobs', 'A'), ('queue_emptied on critical_jobs', 'A'), ('queue_changed on queues', 'A'), ('queue_guard on queues', 'O'), ('queue_guard_truncate on queues', 'O'),
+	('queue_removed on critical_jobs', 'A'), ('queue_emptied on jobs', 'A'), ('queue_emptied on critical_jobs', 'A'), ('queue_group on jobs', 'O'), ('queue_group on critical_jobs', 'O'), ('queue_group_changed on jobs', 'O'), ('queue_group_changed on critical_jobs', 'O'),
+	('queue_group_left on jobs', 'O'), ('queue_group_left on critical_jobs', 'O'), ('queue_group_left on dead_letter_jobs', 'O'), ('queue_changed on queues', 'A'), ('queue_guard on queues', 'O'), ('queue_guard_truncate on queues', 'O'),
 	('queue_guard on rate_limiters', 'O'), ('queue_guard on rate_limits', 'O'), ('queue_guard_truncate on rate_limiters', 'O'), ('queue_guard_truncate on rate_limits', 'O'), ('queue_seed on rate_limiters', 'A'),
 	('queue_limit_changed on rate_limiters', 'A'), ('queue_limit_changed on rate_limits', 'A'),
 	('queue_limit_settled on rate_limiters', 'O'), ('queue_limit_settled on rate_limits', 'O'),

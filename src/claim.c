@@ -231,7 +231,8 @@ claim_all_tenants(QsJobs *jobs, const QsClaimRequest *request,
 
 /*
  * Claims what is asked for and puts it into the function's result, with kind
- * as the first column unless that is NULL.
+ * as the first column unless that is NULL. From here on the call waits for
+ * nobody.
  */
 void
 qs_claim(QsJobs *jobs, const QsClaimRequest *request, FunctionCallInfo fcinfo,
@@ -239,6 +240,7 @@ qs_claim(QsJobs *jobs, const QsClaimRequest *request, FunctionCallInfo fcinfo,
 {
 	QsQueue		queue;
 
+	jobs->impatient = true;
 	if (jobs->call->has_tenant)
 	{
 		qs_queue_by_name(jobs->call, request->queue, &queue);

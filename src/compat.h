@@ -16,11 +16,13 @@
 #include "storage/proc.h"
 #include "utils/acl.h"
 
-/* A number for each backend that can be, from 0. */
+/* A number for each backend that can be, from 0; of its transaction. */
 #if PG_VERSION_NUM >= 170000
 #define qs_my_backend_slot() MyProcNumber
+#define qs_local_transaction_id() (MyProc->vxid.lxid)
 #else
 #define qs_my_backend_slot() (MyProc->pgprocno)
+#define qs_local_transaction_id() (MyProc->lxid)
 #endif
 #define qs_backend_slots() (MaxBackends + NUM_AUXILIARY_PROCS)
 

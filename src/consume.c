@@ -10,6 +10,7 @@
 #include "claim.h"
 #include "errors.h"
 #include "failures.h"
+#include "groups.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "recent.h"
@@ -238,6 +239,8 @@ queue_complete_and_claim(PG_FUNCTION_ARGS)
 		if (complete_one(&jobs, &leases, i, strict) == QS_LOST)
 			put_refused(fcinfo, &leases, i);
 	}
+	/* what comes after that may be claimed at once */
+	(void) qs_groups_settle(&jobs);
 	qs_claim(&jobs, &request, fcinfo, "claimed");
 	qs_jobs_end(&jobs);
 	qs_end(&call);

@@ -91,8 +91,10 @@ qs_job_insert(QsTable *table, const QsNewJob *job, const pg_uuid_t *id)
 	set_or_null(table, QS_JOB_IDEMPOTENCY_KEY, job->idempotency_key);
 	set_or_null(table, QS_JOB_SCHEDULE_ID, job->schedule_id);
 	set_wish(table, job);
+	table->goes_first = job->goes_first;
 	qs_insert(table);
-	qs_note_work_name(job->queue.name);
+	if (!DatumGetBool(qs_get(table, QS_JOB_HELD)))
+		qs_note_work_name(job->queue.name);
 }
 
 /*

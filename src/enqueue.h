@@ -21,6 +21,7 @@ typedef struct QsNewJob
 	Datum		headers;
 	Datum		idempotency_key;
 	Datum		schedule_id;
+	bool		goes_first;		/* in its group: it has been there before */
 } QsNewJob;
 
 extern void qs_enqueue_init(void);

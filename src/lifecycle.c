@@ -333,6 +333,7 @@ qs_job_release(QsTable *table, const QsQueue *queue, const Interval *delay)
 void
 qs_job_restart(QsTable *table, TimestampTz run_at)
 {
+	table->goes_first = true;
 	qs_set(table, QS_JOB_ATTEMPTS, Int32GetDatum(0));
 	qs_set(table, QS_JOB_RUN_AT, TimestampTzGetDatum(run_at));
 	qs_set(table, QS_JOB_CANCEL_REQUESTED, BoolGetDatum(false));

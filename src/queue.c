@@ -68,6 +68,8 @@ enum Column
 	COLUMN_RATE_LIMITER,
 	COLUMN_ENQUEUE_LIMITER,
 	COLUMN_AGEING,
+	COLUMN_GROUP_CONCURRENCY,
+	COLUMN_GROUP_ON_FAILURE,
 	COLUMN_DEFAULT_LEASE,
 	COLUMN_BACKOFF_BASE,
 	COLUMN_BACKOFF_MAX,
@@ -87,7 +89,8 @@ static const struct
 	{"max_depth", INT8OID}, {"max_payload", INT4OID},
 	{"max_concurrency", INT4OID}, {"critical_reserve", INT4OID},
 	{"rate_limiter", TEXTOID}, {"enqueue_limiter", TEXTOID},
-	{"ageing", INTERVALOID}, {"default_lease", INTERVALOID},
+	{"ageing", INTERVALOID}, {"group_concurrency", INT4OID},
+	{"group_on_failure", TEXTOID}, {"default_lease", INTERVALOID},
 	{"backoff_base", INTERVALOID}, {"backoff_max", INTERVALOID},
 	{"backoff_factor", FLOAT8OID}, {"backoff_jitter", FLOAT8OID}
 };
@@ -198,6 +201,7 @@ read_definition(Relation rel, HeapTuple row, QsQueue *queue)
 	Datum		max_depth;
 	Datum		max_payload;
 	Datum		max_concurrency;
+	Datum		group_concurrency;
 
 	memset(queue, 0, sizeof(*queue));
 	queue->id = *DatumGetUUIDP(get(rel, row, COLUMN_ID, &isnull));
@@ -218,6 +222,11 @@ read_definition(Relation rel, HeapTuple row, QsQueue *queue)
 	get_name(rel, row, COLUMN_RATE_LIMITER, queue->rate_limiter);
 	get_name(rel, row, COLUMN_ENQUEUE_LIMITER, queue->enqueue_limiter);
 	queue->ageing = get_microseconds(rel, row, COLUMN_AGEING);
+	group_concurrency = get(rel, row, COLUMN_GROUP_CONCURRENCY, &isnull);
+	queue->group_concurrency = isnull ? 0 : DatumGetInt32(group_concurrency);
+	queue->group_blocks =
+		strcmp(TextDatumGetCString(get(rel, row, COLUMN_GROUP_ON_FAILURE, &isnull)),
+			   "block") == 0;
 	queue->default_lease =
 		*DatumGetIntervalP(get(rel, row, COLUMN_DEFAULT_LEASE, &isnull));
 	queue->backoff_base = get_microseconds(rel, row, COLUMN_BACKOFF_BASE);

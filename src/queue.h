@@ -24,6 +24,8 @@ typedef struct QsQueue
 	char		enqueue_limiter[QS_NAME_BYTES + 1];
 	int64		max_depth;		/* 0: no limit */
 	int64		ageing;			/* microseconds; 0: off */
+	int			group_concurrency;	/* 0: no limit */
+	bool		group_blocks;	/* while a job of the group has failed for good */
 	int			max_payload;	/* bytes; 0 means queue_service.max_payload */
 	Interval	default_lease;
 	int64		backoff_base;	/* microseconds */

@@ -60,6 +60,47 @@ find_died(QsJobs *jobs, const pg_uuid_t *id)
 	return find_dead(jobs, id);
 }
 
+/* Whether a queue lets failed jobs block their groups. */
+static bool
+groups_block(QsJobs *jobs, QsTable *table)
+{
+	QsQueue		queue;
+
+	return qs_queue_by_id(jobs->call, DatumGetUUIDP(qs_get(table, QS_JOB_QUEUE_ID)),
+						  &queue) &&
+		queue.group_concurrency > 0 && queue.group_blocks;
+}
+
+/* Gives up the loaded dead letter, if it blocks its group. */
+static const char *
+cancel_letter(QsJobs *jobs)
+{
+	QsTable    *dead = &jobs->tables[QS_DEAD_LETTER_JOBS];
+
+	if (qs_is_null(dead, QS_DEAD_GROUP_KEY) ||
+		!qs_is_null(dead, QS_DEAD_REDRIVEN_AT) ||
+		qs_text_is(qs_get(dead, QS_DEAD_REASON), "cancelled") ||
+		!groups_block(jobs, dead))
+		return "finished";
+	qs_set(dead, QS_DEAD_REASON, CStringGetTextDatum("cancelled"));
+	qs_update(dead);
+	return "cancelled";
+}
+
+/* The same for a loaded job that has finished, and stays where it is. */
+static const char *
+cancel_finished(QsJobs *jobs, QsTable *table)
+{
+	if (qs_is_null(table, QS_JOB_GROUP_KEY) ||
+		!qs_text_is(qs_get(table, QS_JOB_STATUS), "failed") ||
+		qs_text_is(qs_get(table, QS_JOB_FINISH_REASON), "cancelled") ||
+		!groups_block(jobs, table))
+		return "finished";
+	qs_set(table, QS_JOB_FINISH_REASON, CStringGetTextDatum("cancelled"));
+	qs_update(table);
+	return "cancelled";
+}
+
 static const char *
 cancel(QsJobs *jobs, const pg_uuid_t *id)
 {
@@ -71,7 +112,7 @@ cancel(QsJobs *jobs, const pg_uuid_t *id)
 	{
 		if (!find_died(jobs, id))
 			unknown_job();
-		return "finished";
+		return cancel_letter(jobs);
 	}
 
 	status = qs_get(table, QS_JOB_STATUS);
@@ -82,7 +123,7 @@ cancel(QsJobs *jobs, const pg_uuid_t *id)
 		return "cancelled";
 	}
 	if (!qs_text_is(status, "processing"))
-		return "finished";
+		return cancel_finished(jobs, table);
 	if (!DatumGetBool(qs_get(table, QS_JOB_CANCEL_REQUESTED)))
 	{
 		qs_set(table, QS_JOB_CANCEL_REQUESTED, BoolGetDatum(true));
@@ -137,6 +178,7 @@ redrive(QsJobs *jobs, TimestampTz run_at, pg_uuid_t *id)
 	job.job_type = qs_get(dead, QS_DEAD_JOB_TYPE);
 	job.priority = DatumGetInt16(qs_get(dead, QS_DEAD_PRIORITY));
 	job.run_at = run_at;
+	job.goes_first = true;
 	job.max_attempts = DatumGetInt32(qs_get(dead, QS_DEAD_MAX_ATTEMPTS));
 	job.headers = datum_or_null(dead, QS_DEAD_HEADERS);
 	job.group_key = datum_or_null(dead, QS_DEAD_GROUP_KEY);
@@ -223,7 +265,7 @@ queue_retry(PG_FUNCTION_ARGS)
 static QsStatement select_dead = {
 	.sql = "SELECT id FROM @dead_letter_jobs"
 	" WHERE tenant_id = $1 AND queue_id = $2 AND redriven_at IS NULL"
-	" AND ($3 IS NULL OR last_error LIKE $3)"
+	" AND reason <> 'cancelled' AND ($3 IS NULL OR last_error LIKE $3)"
 	" AND ($4 IS NULL OR died_at >= $4) AND ($5 IS NULL OR died_at < $5)"
 	" ORDER BY died_at, id",
 	.nargs = 5, .argtypes = {UUIDOID, UUIDOID, TEXTOID, TIMESTAMPTZOID,

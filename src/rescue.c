@@ -254,6 +254,7 @@ end_jobs(QsCall *call, int first, int count, void *arg)
 	int64		ended = 0;
 
 	qs_jobs_begin(&jobs, call);
+	jobs.impatient = true;
 	for (int i = first; i < first + count; i++)
 	{
 		QsTable    *table = qs_jobs_table(&jobs, search->jobs[i].kind);

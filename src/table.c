@@ -28,6 +28,7 @@
 #include "compat.h"
 #include "errors.h"
 #include "executor/executor.h"
+#include "groups.h"
 #include "miscadmin.h"
 #include "parents.h"
 #include "recent.h"
@@ -102,6 +103,8 @@ qs_jobs_begin(QsJobs *jobs, QsCall *call)
 {
 	jobs->call = call;
 	jobs->after_triggers = false;
+	jobs->impatient = false;
+	jobs->groups_left = NIL;
 	memset(jobs->open, 0, sizeof(jobs->open));
 }
 
@@ -185,7 +188,8 @@ close_table(QsTable *table)
 }
 
 /*
- * Fires what is due after the statement, and closes the tables; locks stay.
+ * Settles groups, fires what is due after the statement, and closes the tables;
+ * locks stay.
  * All tables share one queue of after triggers, which looks for each event's
  * table among the result relations of the executor state that it is given.
  */
@@ -194,6 +198,7 @@ qs_jobs_end(QsJobs *jobs)
 {
 	EState	   *estate = NULL;
 
+	(void) qs_groups_settle(jobs);
 	for (int i = 0; i < QS_NTABLES; i++)
 	{
 		if (!jobs->open[i] || jobs->tables[i].estate == NULL)
@@ -227,6 +232,7 @@ qs_load(QsTable *table)
 		   table->info->natts * sizeof(bool));
 	table->changed = NULL;
 	table->events = 0;
+	table->goes_first = false;
 }
 
 /* Starts a row in which every column is null. */
@@ -237,6 +243,7 @@ qs_new_row(QsTable *table)
 	ResetPerTupleExprContext(table->estate);
 	memset(table->values, 0, table->info->natts * sizeof(Datum));
 	memset(table->nulls, true, table->info->natts * sizeof(bool));
+	table->goes_first = false;
 }
 
 static void
@@ -280,8 +287,8 @@ is_own(QsTable *table)
 }
 
 /* What the call itself wrote is visible, and may be written, from here on. */
-static void
-see_own_writes(QsJobs *jobs)
+void
+qs_see_own_writes(QsJobs *jobs)
 {
 	qs_renew_snapshot();
 	for (int i = 0; i < QS_NTABLES; i++)
@@ -307,7 +314,7 @@ find_in_pkey(QsTable *table, const pg_uuid_t *id)
 		table->by_id = qs_index_beginscan(table->rel, table->pkey,
 										  GetActiveSnapshot(), 1);
 	}
-	table->by_id->xs_snapshot = GetActiveSnapshot();	/* see_own_writes() */
+	table->by_id->xs_snapshot = GetActiveSnapshot();	/* qs_see_own_writes() */
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(id));
 	index_rescan(table->by_id, &key, 1, NULL, 0);
 	return index_getnext_slot(table->by_id, ForwardScanDirection, table->old);
@@ -356,7 +363,7 @@ lock_by_id(QsTable *table, const pg_uuid_t *id, LockWaitPolicy policy)
 				return true;
 			case TM_SelfModified:
 				/* an id that is given twice, or a trigger was there before */
-				see_own_writes(table->jobs);
+				qs_see_own_writes(table->jobs);
 				break;
 			case TM_WouldBlock:
 				return false;
@@ -603,12 +610,14 @@ write_update(QsTable *table, TM_Result *result)
 {
 	TriggerDesc *triggers = table->rri->ri_TrigDesc;
 	ItemPointer tid = &table->old->tts_tid;
-	const Bitmapset *changed = table->changed;
+	const Bitmapset *changed;
 	List	   *recheck = NIL;
 	TM_FailureData tmfd;
 	LockTupleMode lockmode;
 	QsIndexUpdate update_indexes = QS_NO_INDEXES;
 
+	qs_group_before_update(table);
+	changed = table->changed;
 	*table->updated_columns = table->changed;
 	begin_command(table, CMD_UPDATE);
 	store_new(table);
@@ -632,6 +641,7 @@ write_update(QsTable *table, TM_Result *result)
 	qs_announce_update(table, update_indexes != QS_NO_INDEXES);
 	qs_slots_after_update(table);
 	qs_stats_after_update(table);
+	qs_group_after_update(table);
 	if (table->info->update_row_triggers || recheck != NIL)
 		ExecARUpdateTriggers(table->estate, table->rri, NULL, NULL, tid, NULL,
 							 table->new, recheck, NULL, false);
@@ -688,6 +698,7 @@ qs_insert(QsTable *table)
 	if (triggers != NULL && triggers->trig_insert_before_row &&
 		!ExecBRInsertTriggers(table->estate, table->rri, table->new))
 		suppressed(table, "an insert");
+	qs_group_before_insert(table);
 	finish_new(table, NULL);
 	table_tuple_insert(table->rel, form_new(table), table->cid, 0, NULL);
 	table->new->tts_tid = table->formed->tts_tid;
@@ -716,6 +727,7 @@ write_delete(QsTable *table)
 	{
 		qs_slots_after_delete(table);
 		qs_stats_after_delete(table);
+		qs_group_after_delete(table);
 		ExecARDeleteTriggers(table->estate, table->rri, tid, NULL, NULL, false);
 	}
 	return result;

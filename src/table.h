@@ -57,6 +57,7 @@ typedef struct QsTable
 	bool	   *nulls;
 	Bitmapset  *changed;		/* columns that were set, as the executor counts */
 	int			events;			/* that the next write is, as stats_note.h says */
+	bool		goes_first;		/* the next write brings back a job to its group */
 
 	QsHeld		held;			/* of parents.c */
 	BlockNumber nblocks;		/* of rel, once it was asked for; else 0 */
@@ -72,6 +73,8 @@ typedef struct QsJobs
 {
 	QsCall	   *call;
 	bool		after_triggers; /* the queue of after triggers is open */
+	bool		impatient;		/* does not wait to admit jobs (groups.h) */
+	List	   *groups_left;	/* that it has to settle */
 	bool		open[QS_NTABLES];
 	QsTable		tables[QS_NTABLES];
 } QsJobs;
@@ -84,6 +87,7 @@ extern void qs_look_close(QsTable *table);
 extern bool qs_runs_user_code(const QsJobs *jobs);
 extern uint64 qs_announcing_version(const QsTable *table);
 
+extern void qs_see_own_writes(QsJobs *jobs);
 extern void qs_serialization_failure(void) pg_attribute_noreturn();
 extern bool qs_find_by_id(QsTable *table, const pg_uuid_t *id);
 extern bool qs_lock_by_id(QsTable *table, const pg_uuid_t *id);

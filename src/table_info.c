@@ -19,6 +19,7 @@
 #include "compat.h"
 #include "errors.h"
 #include "executor/executor.h"
+#include "group_trigger.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
@@ -280,7 +281,8 @@ describe_triggers(QsTableInfo *info, Relation rel)
 							trigger->tgname, RelationGetRelationName(rel)),
 					 errhint("Use a trigger for each row.")));
 		if (qs_is_announcing(rel, trigger, &info->trigger) ||
-			qs_is_counting(rel, trigger, &ignored))
+			qs_is_counting(rel, trigger, &ignored) ||
+			qs_is_grouping(rel, trigger))
 		{
 			info->replaced = lappend_oid(info->replaced, trigger->tgoid);
 			continue;

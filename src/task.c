@@ -32,6 +32,7 @@ PG_FUNCTION_INFO_V1(qs_queue_task);
 const QsTask *const qs_tasks[] = {
 	&qs_task_fire,
 	&qs_task_rescue,
+	&qs_task_groups,
 	&qs_task_keys,
 	&qs_task_finished,
 	&qs_task_dead,

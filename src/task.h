@@ -50,6 +50,7 @@ extern const int qs_ntasks;
 /* each in the module of what it looks after */
 extern const QsTask qs_task_fire;
 extern const QsTask qs_task_rescue;
+extern const QsTask qs_task_groups;
 extern const QsTask qs_task_keys;
 extern const QsTask qs_task_finished;
 extern const QsTask qs_task_dead;
