@@ -101,6 +101,17 @@ is(query("SELECT granted FROM queue_rate_acquire('$q', 40)"), 't', 'most tokens 
 is(query('BEGIN; ' . $claim->($q, 100) . '; ROLLBACK'), 3, 'a few jobs');
 about(tokens($q), 19, 'as many tokens as before');
 
+# an enqueue takes tokens as well
+my $enqueue = sub { "SELECT count(*) FROM queue_enqueue_many('$_[0]', array_fill('1'::jsonb, ARRAY[$_[1]]))" };
+$q = limited(0, 20);
+query("SELECT queue_set('$q', enqueue_limiter => '$q')");
+is(query($enqueue->($q, 4)), 4, 'enough tokens for new jobs');
+about(tokens($q), 16, 'a token for each of them');
+is(query('BEGIN; ' . $enqueue->($q, 6) . '; ROLLBACK'), 6, 'enqueued, and rolled back');
+about(tokens($q), 16, 'a rollback gives back its tokens');
+is(query('BEGIN; ' . $enqueue->($q, 6) . '; SAVEPOINT s; ' . $enqueue->($q, 8) . '; ROLLBACK TO s; COMMIT'), "6\n8", 'a savepoint of enqueues');
+about(tokens($q), 10, 'which keeps what came before');
+
 # who is ended gives back
 $q = limited(10, 10);
 my $session = $node->background_psql('postgres', on_error_stop => 0);
