@@ -53,14 +53,15 @@ refuse(const QsQueue *queue)
 }
 
 /*
- * A lock of the lock manager, as that of slots.c; two queues may share one.
+ * A lock of the lock manager, as those of slots.c and groups.c, of another class;
+ * two queues may share one.
  */
 static void
 lock_tag(QsCall *call, const QsQueue *queue, LOCKTAG *tag)
 {
 	uint64		hash = hash_bytes_extended(queue->id.data, UUID_LEN, 0);
 
-	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, call->cat->table[QS_CRITICAL_JOBS],
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, call->cat->table[QS_DEAD_LETTER_JOBS],
 					   (uint32) hash, (uint16) (hash >> 32));
 }
 
