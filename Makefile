@@ -9,7 +9,7 @@
 #                           which it builds the first time
 #   make check-cron         cron expressions against cron-parser, from npm:
 #                           CRON_EXPRESSIONS (20000) in twenty time zones
-#   make fuzz               key ranges, token buckets, cron, then histograms, each
+#   make fuzz               key ranges, token buckets, cron, histograms, turns, each
 #                           for FUZZ_SECONDS
 #   make bench              measure it; bench-flat and bench-endurance show how
 #                           flat it stays, bench-wakeup how soon a worker has a
