@@ -173,7 +173,7 @@ COMMENT ON COLUMN @extschema@.queues.max_concurrency IS 'Platform: the most jobs
 COMMENT ON COLUMN @extschema@.queues.critical_reserve IS 'Platform: slots of max_concurrency that only critical jobs take.';
 COMMENT ON COLUMN @extschema@.queues.rate_limiter IS 'Platform: the service whose tokens a claim takes, one for each job: of the tenant''s own share and of the service; NULL means no limit.';
 COMMENT ON COLUMN @extschema@.queues.enqueue_limiter IS 'Platform: the service whose tokens an enqueue takes, one for each job, as a claim does with rate_limiter. Without tokens it is refused with QS035; NULL means no limit.';
-COMMENT ON COLUMN @extschema@.queues.weight IS 'Platform: the share of claims that serve all tenants. Not enforced yet.';
+COMMENT ON COLUMN @extschema@.queues.weight IS 'Platform: jobs in each round of claims that serve all tenants.';
 COMMENT ON COLUMN @extschema@.queues.ageing IS 'How much waiting outweighs one level of priority: jobs go by run_at - priority x ageing. A month counts as 30 days; NULL means no ageing.';
 COMMENT ON COLUMN @extschema@.queues.group_concurrency IS 'How many jobs of one group_key are claimable or run at once; 1 means one after the other, in order. The others are held. NULL means no limit.';
 COMMENT ON COLUMN @extschema@.queues.group_on_failure IS 'block: a job that failed for good holds its group until it is retried, redriven, cancelled or deleted. pass: the next job goes.';
@@ -743,7 +743,7 @@ RETURNS trigger
 LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'qs_queue_changed';
 COMMENT ON FUNCTION @extschema@._queue_changed() IS
-'Trigger on queues, rate_limiters and rate_limits: makes every session forget what it knows of the definitions there.';
+'Trigger on queues, rate_limiters and rate_limits: makes every session forget what it knows of the definitions there, and tells who serves all tenants.';
 CREATE TRIGGER queue_changed AFTER INSERT OR DELETE
 	OR UPDATE OF id, tenant_id, name, description, paused, max_attempts, default_lease, backoff_base,
 		backoff_factor, backoff_max, backoff_jitter, keep_completed, keep_dead, dead_letters, max_depth,
@@ -751,7 +751,7 @@ CREATE TRIGGER queue_changed AFTER INSERT OR DELETE
 		group_concurrency,
 		group_on_failure, alert_depth, alert_age, alert_dead, config
 	ON @extschema@.queues
-	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@._queue_changed();
+	FOR EACH ROW EXECUTE FUNCTION @extschema@._queue_changed();
 ALTER TABLE @extschema@.queues ENABLE ALWAYS TRIGGER queue_changed;
 COMMENT ON TRIGGER queue_changed ON @extschema@.queues IS
 'A session keeps definitions until this says that they changed. Not fired by what writes statistics.';
@@ -1560,13 +1560,18 @@ CREATE FUNCTION @extschema@._queue_cache(
 	OUT evicted bigint,
 	OUT ranges bigint,
 	OUT ranges_max bigint,
-	OUT bytes bigint)
+	OUT bytes bigint,
+	OUT turns bigint,
+	OUT turns_in_vain bigint,
+	OUT ring_queues bigint,
+	OUT ring_queues_max bigint,
+	OUT ring_bytes bigint)
 LANGUAGE c VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'qs_queue_cache';
 COMMENT ON FUNCTION @extschema@._queue_cache() IS 'What the view queue_cache shows.';
 CREATE VIEW @extschema@.queue_cache AS SELECT * FROM @extschema@._queue_cache();
 COMMENT ON VIEW @extschema@.queue_cache IS
-'How flat claims are, since the server started. All 0 unless the library is preloaded.';
+'How flat claims are, and how they serve all tenants, since the server started. All 0 unless the library is preloaded.';
 COMMENT ON COLUMN @extschema@.queue_cache.claims IS 'Calls that claimed, or tried to.';
 COMMENT ON COLUMN @extschema@.queue_cache.visited_mean IS 'Index entries that one of them looked at, on average.';
 COMMENT ON COLUMN @extschema@.queue_cache.visited_p99 IS 'What 99 of 100 stayed within: the upper end of a class that is a power of two wide.';
@@ -1582,6 +1587,11 @@ COMMENT ON COLUMN @extschema@.queue_cache.evicted IS 'Queues that made room for 
 COMMENT ON COLUMN @extschema@.queue_cache.ranges IS 'Ranges that it knows now.';
 COMMENT ON COLUMN @extschema@.queue_cache.ranges_max IS 'Ranges that it has room for.';
 COMMENT ON COLUMN @extschema@.queue_cache.bytes IS 'Its size, set by queue_service.cache_size.';
+COMMENT ON COLUMN @extschema@.queue_cache.turns IS 'Queues that claims for all tenants looked at.';
+COMMENT ON COLUMN @extschema@.queue_cache.turns_in_vain IS 'Those that had fewer jobs than they might have been given for.';
+COMMENT ON COLUMN @extschema@.queue_cache.ring_queues IS 'Queues that take turns, or would if they had work.';
+COMMENT ON COLUMN @extschema@.queue_cache.ring_queues_max IS 'Queues that there is room for.';
+COMMENT ON COLUMN @extschema@.queue_cache.ring_bytes IS 'Its size, set by queue_service.ring_size.';
 
 CREATE FUNCTION @extschema@._queue_health(
 	OUT item text,

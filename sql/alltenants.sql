@@ -18,22 +18,26 @@ BEGIN
 END$$;
 SELECT pg_temp.fill(1, 6), pg_temp.fill(2, 3, 1), pg_temp.fill(3, 1), pg_temp.fill(4, 5) \gset
 UPDATE queues SET paused = true WHERE tenant_id = '00000000-0000-4000-8000-000000001204';
--- the queues are served in the order of their ids, which is that of their creation
+-- who begins is not said; from there each tenant has one job in turn, also from one claim to the next
 SET ROLE regress_queue_all;
 SHOW app.current_tenant;
-SELECT payload FROM queue_claim('all', max_jobs => 2);
--- from the one after the last that was served on; critical jobs of a tenant first; who has none left is passed over
-SELECT payload, right(tenant_id::text, 1) AS tenant, critical FROM queue_claim('all', max_jobs => 5);
-SELECT payload FROM queue_claim('all', max_jobs => 100);
+CREATE TEMP TABLE claims (n serial, payload jsonb, tenant text, critical boolean);
+INSERT INTO claims (payload, tenant, critical) SELECT payload, right(tenant_id::text, 1), critical FROM queue_claim('all', max_jobs => 2);
+INSERT INTO claims (payload, tenant, critical) SELECT payload, right(tenant_id::text, 1), critical FROM queue_claim('all', max_jobs => 5);
+INSERT INTO claims (payload, tenant, critical) SELECT payload, right(tenant_id::text, 1), critical FROM queue_claim('all', max_jobs => 100);
+-- each one's jobs in order, critical ones first; nobody has his second before all have had their first
+SELECT tenant, array_agg(payload ORDER BY n) AS claimed FROM claims GROUP BY 1 ORDER BY 1;
+SELECT array_agg(nth ORDER BY n) AS turns FROM (SELECT n, row_number() OVER (PARTITION BY tenant ORDER BY n) AS nth FROM claims) c;
+DROP TABLE claims;
 SELECT payload FROM queue_claim('all', max_jobs => 100);
 SELECT payload FROM queue_claim('no tenant has it', max_jobs => 100);
 RESET ROLE;
 -- all verbs on leases, across tenants
 SELECT pg_temp.fill(1, 4), pg_temp.fill(2, 4) \gset
 SET ROLE regress_queue_all;
-SELECT c.kind, payload FROM queue_complete_and_claim('all', max_jobs => 2) c;
+SELECT c.kind, payload FROM queue_complete_and_claim('all', max_jobs => 2) c ORDER BY 2;
 CREATE TEMP TABLE leases AS SELECT * FROM queue_claim('all', max_jobs => 6);
-SELECT array_agg(payload) AS claimed FROM leases;
+SELECT array_agg(payload ORDER BY payload) AS claimed FROM leases;
 SELECT held FROM leases, queue_heartbeat(leases.job_id, leases.lease_token) ORDER BY payload LIMIT 1;
 SELECT array_agg(held) AS held FROM queue_heartbeat_many(ARRAY(SELECT job_id FROM leases), ARRAY(SELECT lease_token FROM leases));
 SELECT payload, CASE (row_number() OVER (ORDER BY payload))

@@ -23,6 +23,7 @@
 #include "fault.h"
 #include "miscadmin.h"
 #include "quota.h"
+#include "ring.h"
 #include "slots.h"
 #include "stats_note.h"
 #include "utils/builtins.h"
@@ -117,6 +118,7 @@ announce(QsTableKind kind, Datum queue, int16 priority, int64 run_at, Datum id,
 	memcpy(range_key.id, DatumGetUUIDP(id), UUID_LEN);
 	QS_FAULT_POINT("announce");
 	qs_cache_announce(&key, &range_key, xid);
+	qs_ring_announce(&key.queue);
 	qs_note_work(&key.queue);
 }
 

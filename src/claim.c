@@ -3,9 +3,7 @@
  *	  Claims jobs: see claim.h.
  *
  * A queue's critical jobs come before all others; ageing orders each of the two
- * within itself. A caller that serves all
- * tenants gets one job of each tenant in turn, from a different tenant on with
- * each call.
+ * within itself. A caller that serves all tenants has them in turn (fair.h).
  */
 #include "postgres.h"
 
@@ -14,12 +12,12 @@
 #include "claim.h"
 #include "claim_only.h"
 #include "claim_tokens.h"
+#include "fair.h"
 #include "fault.h"
 #include "miscadmin.h"
 #include "ready_direct.h"
 #include "result.h"
 #include "slots.h"
-#include "statement.h"
 #include "token.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -31,17 +29,10 @@
  */
 #define MAX_BURIED 100
 
-PG_FUNCTION_INFO_V1(queue_claim);
+/* When a queue without slots or tokens is looked at again, at the latest. */
+#define LIMITED_AGAIN USECS_PER_SEC
 
-static QsStatement select_queues = {
-	.sql = "SELECT q.id FROM @queues q WHERE q.name || '' = $1 AND NOT q.paused"
-	" AND (EXISTS (SELECT FROM @jobs j WHERE j.queue_id = q.id"
-	" AND j.finished_at IS NULL AND NOT j.held)"
-	" OR EXISTS (SELECT FROM @critical_jobs c WHERE c.queue_id = q.id"
-	" AND c.finished_at IS NULL AND NOT c.held))"
-	" ORDER BY q.id <= $2, q.id",
-	.nargs = 2, .argtypes = {TEXTOID, UUIDOID}
-};
+PG_FUNCTION_INFO_V1(queue_claim);
 
 /* What the arguments with these numbers (from 0) ask for. */
 void
@@ -96,6 +87,13 @@ put_job(QsTable *table, const QsQueue *queue, FunctionCallInfo fcinfo,
 	qs_put_row(fcinfo, values, nulls);
 }
 
+/* A limit keeps the queue's jobs back; what ends that sooner is announced. */
+static void
+note_limit(QsOutlook *outlook, TimestampTz now, int64 wait)
+{
+	outlook->due = Min(outlook->due, now + Min(wait, LIMITED_AGAIN));
+}
+
 /* A lease that is to begin, with a slot; false if the queue has none left. */
 static bool
 begin_lease(QsSlots *slots, bool may_wait, QsHolder *lease)
@@ -104,13 +102,17 @@ begin_lease(QsSlots *slots, bool may_wait, QsHolder *lease)
 	return qs_slots_take(slots, lease, may_wait);
 }
 
-/* Claims up to max_jobs jobs of a queue from one table; returns how many. */
+/*
+ * Claims up to max_jobs jobs of a queue from one table; returns how many. If
+ * they are fewer, the outlook has when there may be more.
+ */
 static int
 claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue,
 		   QsSlots *slots, QsTokens *tokens, int max_jobs,
 		   const QsClaimRequest *request, FunctionCallInfo fcinfo,
-		   const char *result_kind)
+		   const char *result_kind, QsOutlook *outlook)
 {
+	TimestampTz idle_until = qs_direct_idle_until(jobs->call, kind, &queue->id);
 	QsTable    *table;
 	QsHolder	lease = {
 		.until = qs_add_interval(jobs->call->now,
@@ -123,10 +125,17 @@ claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue,
 	int			buried = 0;
 	bool		has_slot;
 
-	if (jobs->call->now < qs_direct_idle_until(jobs->call, kind, &queue->id) ||
-		!begin_lease(slots, true, &lease))
+	if (jobs->call->now < idle_until)
+	{
+		outlook->due = Min(outlook->due, idle_until);
 		return 0;
-	has_slot = true;
+	}
+	has_slot = begin_lease(slots, true, &lease);
+	if (!has_slot)
+	{
+		note_limit(outlook, jobs->call->now, LIMITED_AGAIN);
+		return 0;
+	}
 	table = qs_jobs_table(jobs, kind);
 	qs_direct_begin(&ready, table, &queue->id, queue->ageing);
 	while (has_slot && qs_direct_next(&ready))
@@ -151,81 +160,68 @@ claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue,
 	}
 	qs_direct_end(&ready);
 	if (has_slot)
+	{
 		qs_slots_give_back(slots, &lease);
+		outlook->due = Min(outlook->due, ready.jump.until);
+		outlook->certain &= ready.idle || qs_tokens_spent(tokens);
+	}
+	else
+		note_limit(outlook, jobs->call->now, LIMITED_AGAIN);
 	return claimed;
 }
 
+/* The same, from both tables. */
 static int
 claim_queue(QsJobs *jobs, const QsQueue *queue, int max_jobs,
 			const QsClaimRequest *request, FunctionCallInfo fcinfo,
-			const char *result_kind)
+			const char *result_kind, QsOutlook *outlook)
 {
+	int64		token_wait = qs_tokens_wait(jobs->call, queue);
 	QsSlots		slots;
 	QsTokens	tokens;
 	int			claimed;
 
-	if (queue->paused || qs_tokens_wait(jobs->call, queue) > 0)
+	if (token_wait > 0)
+		note_limit(outlook, jobs->call->now, token_wait);
+	if (queue->paused || token_wait > 0)
 		return 0;
 	qs_slots_begin(&slots, jobs->call, queue);
 	qs_tokens_begin(&tokens, jobs->call, queue, max_jobs);
 	claimed = claim_from(jobs, QS_CRITICAL_JOBS, queue, &slots, &tokens,
-						 max_jobs, request, fcinfo, result_kind);
+						 max_jobs, request, fcinfo, result_kind, outlook);
 	if (claimed < max_jobs && !qs_tokens_spent(&tokens))
 		claimed += claim_from(jobs, QS_JOBS, queue, &slots, &tokens,
-							  max_jobs - claimed, request, fcinfo, result_kind);
+							  max_jobs - claimed, request, fcinfo, result_kind,
+							  outlook);
+	if (qs_tokens_spent(&tokens))
+		note_limit(outlook, jobs->call->now,
+				   qs_tokens_wait(jobs->call, queue));
 	qs_tokens_end(&tokens);
 	return claimed;
 }
 
-/* The queues of this name that have unfinished jobs, those after last first. */
-static int
-find_queues(QsCall *call, const char *name, const pg_uuid_t *last,
-			pg_uuid_t **ids)
-{
-	Datum		args[2] = {CStringGetTextDatum(name), UUIDPGetDatum(last)};
-	MemoryContext caller = CurrentMemoryContext;
-	int			count;
-
-	qs_connect();
-	count = (int) qs_execute(&select_queues, call, SPI_OK_SELECT, args, NULL, 0);
-	*ids = MemoryContextAlloc(caller, (count + 1) * sizeof(pg_uuid_t));
-	for (int i = 0; i < count; i++)
-	{
-		bool		isnull;
-
-		(*ids)[i] = *DatumGetUUIDP(qs_result(i, 1, &isnull));
-	}
-	SPI_finish();
-	return count;
-}
-
-/* Claims for all tenants, one job of each queue in turn. */
+/* Claims for all tenants, who take turns. */
 static void
 claim_all_tenants(QsJobs *jobs, const QsClaimRequest *request,
 				  FunctionCallInfo fcinfo, const char *result_kind)
 {
-	static pg_uuid_t last_served;
-	pg_uuid_t  *ids;
-	int			count = find_queues(jobs->call, request->queue, &last_served, &ids);
 	int			wanted = request->max_jobs;
+	QsFair		fair;
 
-	/* a queue that had nothing in one turn is left out of the next */
-	while (count > 0 && wanted > 0)
+	qs_fair_begin(&fair, jobs->call, request->queue);
+	while (wanted > 0)
 	{
-		int			left = 0;
+		QsOutlook	outlook = {PG_INT64_MAX, true};
+		QsQueue		queue;
+		int			max_jobs = qs_fair_next(&fair, wanted, &queue);
+		int			claimed;
 
-		for (int i = 0; i < count && wanted > 0; i++)
-		{
-			QsQueue		queue;
-
-			if (!qs_queue_by_id(jobs->call, &ids[i], &queue) ||
-				claim_queue(jobs, &queue, 1, request, fcinfo, result_kind) == 0)
-				continue;
-			last_served = ids[i];
-			ids[left++] = ids[i];
-			wanted--;
-		}
-		count = left;
+		if (max_jobs == 0)
+			break;
+		claimed = claim_queue(jobs, &queue, max_jobs, request, fcinfo,
+							  result_kind, &outlook);
+		qs_fair_claimed(&fair, claimed, &outlook);
+		wanted -= claimed;
 	}
 }
 
@@ -238,13 +234,15 @@ void
 qs_claim(QsJobs *jobs, const QsClaimRequest *request, FunctionCallInfo fcinfo,
 		 const char *kind)
 {
-	QsQueue		queue;
-
 	jobs->impatient = true;
 	if (jobs->call->has_tenant)
 	{
+		QsOutlook	outlook = {PG_INT64_MAX, true};
+		QsQueue		queue;
+
 		qs_queue_by_name(jobs->call, request->queue, &queue);
-		claim_queue(jobs, &queue, request->max_jobs, request, fcinfo, kind);
+		(void) claim_queue(jobs, &queue, request->max_jobs, request, fcinfo,
+						   kind, &outlook);
 	}
 	else
 		claim_all_tenants(jobs, request, fcinfo, kind);

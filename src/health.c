@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "range_cache.h"
 #include "result.h"
+#include "ring.h"
 #include "stats_table.h"
 #include "stats_trigger.h"
 #include "task.h"
@@ -35,11 +36,13 @@ qs_queue_cache(PG_FUNCTION_ARGS)
 {
 	static TupleDesc desc = NULL;
 	QsCacheStatistics s;
-	Datum		values[15];
-	bool		nulls[15] = {false};
+	QsRingStatistics r;
+	Datum		values[20];
+	bool		nulls[20] = {false};
 	int			n = 0;
 
 	qs_cache_statistics(&s);
+	qs_ring_statistics(&r);
 	values[n++] = Int64GetDatum(s.claims);
 	values[n++] = Float8GetDatum(s.claims ? (double) s.visited / s.claims : 0);
 	values[n++] = Int64GetDatum(s.visited_p99);
@@ -55,6 +58,11 @@ qs_queue_cache(PG_FUNCTION_ARGS)
 	values[n++] = Int64GetDatum(s.ranges);
 	values[n++] = Int64GetDatum(s.ranges_max);
 	values[n++] = Int64GetDatum(s.bytes);
+	values[n++] = Int64GetDatum(r.turns);
+	values[n++] = Int64GetDatum(r.in_vain);
+	values[n++] = Int64GetDatum(r.queues);
+	values[n++] = Int64GetDatum(r.queues_max);
+	values[n++] = Int64GetDatum(r.bytes);
 	return qs_return_row(fcinfo, &desc, values, nulls);
 }
 

@@ -16,12 +16,15 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "announce.h"
 #include "args.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "errors.h"
 #include "queue.h"
+#include "queue_note.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
@@ -51,6 +54,10 @@ static HTAB *by_name = NULL;
 static Oid	cached_relid = InvalidOid;
 static bool cache_stale = true;
 
+/* of the trigger on queues, since the cache was started */
+static bool trigger_known = false;
+static uint64 trigger_version;
+
 /* the columns that are read, and their numbers */
 enum Column
 {
@@ -67,6 +74,7 @@ enum Column
 	COLUMN_CRITICAL_RESERVE,
 	COLUMN_RATE_LIMITER,
 	COLUMN_ENQUEUE_LIMITER,
+	COLUMN_WEIGHT,
 	COLUMN_AGEING,
 	COLUMN_GROUP_CONCURRENCY,
 	COLUMN_GROUP_ON_FAILURE,
@@ -89,8 +97,9 @@ static const struct
 	{"max_depth", INT8OID}, {"max_payload", INT4OID},
 	{"max_concurrency", INT4OID}, {"critical_reserve", INT4OID},
 	{"rate_limiter", TEXTOID}, {"enqueue_limiter", TEXTOID},
-	{"ageing", INTERVALOID}, {"group_concurrency", INT4OID},
-	{"group_on_failure", TEXTOID}, {"default_lease", INTERVALOID},
+	{"weight", INT4OID}, {"ageing", INTERVALOID},
+	{"group_concurrency", INT4OID}, {"group_on_failure", TEXTOID},
+	{"default_lease", INTERVALOID},
 	{"backoff_base", INTERVALOID}, {"backoff_max", INTERVALOID},
 	{"backoff_factor", FLOAT8OID}, {"backoff_jitter", FLOAT8OID}
 };
@@ -133,6 +142,7 @@ start_cache(const QsCatalog *cat)
 						  HASH_ELEM | HASH_BLOBS);
 	cached_relid = cat->queues;
 	cache_stale = false;
+	trigger_known = false;
 }
 
 static void
@@ -221,6 +231,7 @@ read_definition(Relation rel, HeapTuple row, QsQueue *queue)
 		DatumGetInt32(get(rel, row, COLUMN_CRITICAL_RESERVE, &isnull));
 	get_name(rel, row, COLUMN_RATE_LIMITER, queue->rate_limiter);
 	get_name(rel, row, COLUMN_ENQUEUE_LIMITER, queue->enqueue_limiter);
+	queue->weight = DatumGetInt32(get(rel, row, COLUMN_WEIGHT, &isnull));
 	queue->ageing = get_microseconds(rel, row, COLUMN_AGEING);
 	group_concurrency = get(rel, row, COLUMN_GROUP_CONCURRENCY, &isnull);
 	queue->group_concurrency = isnull ? 0 : DatumGetInt32(group_concurrency);
@@ -333,27 +344,76 @@ bool
 qs_queue_by_id(QsCall *call, const pg_uuid_t *id, QsQueue *queue)
 {
 	QsQueue    *cached;
-	ScanKeyData key;
 
 	freshen_cache(call->cat);
 	cached = hash_search(by_id, id, HASH_FIND, NULL);
-	if (cached != NULL)
-	{
-		*queue = *cached;
-		return true;
-	}
+	if (cached == NULL)
+		return qs_queue_read(call, id, queue);
+	*queue = *cached;
+	return true;
+}
+
+/* The same, as it is committed now, whatever the session knows. */
+bool
+qs_queue_read(QsCall *call, const pg_uuid_t *id, QsQueue *queue)
+{
+	ScanKeyData key;
+
 	init_key(&key, call, "id", F_UUID_EQ, UUIDPGetDatum(id));
 	return load(call, "queues_pkey", 1, &key, queue);
 }
 
-/* SQL: _queue_changed(), trigger on queues */
+/* The version of the trigger on queues; 0 if not all changes are told. */
+static uint64
+find_trigger(Relation queues)
+{
+	TriggerDesc *triggers = CopyTriggerDesc(queues->trigdesc);
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (strcmp(trigger->tgname, "queue_changed") == 0)
+			return trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
+				TRIGGER_FOR_ROW(trigger->tgtype) ?
+				qs_trigger_version(RelationGetRelid(queues), trigger->tgname) : 0;
+	}
+	return 0;
+}
+
+/* The same, of the call's queues; looked up once after each change. */
+uint64
+qs_queue_trigger(QsCall *call)
+{
+	freshen_cache(call->cat);
+	if (!trigger_known)
+	{
+		Relation	queues = table_open(call->cat->queues, AccessShareLock);
+
+		trigger_version = find_trigger(queues);
+		table_close(queues, AccessShareLock);
+		trigger_known = !cache_stale;
+	}
+	return trigger_version;
+}
+
+/* SQL: _queue_changed(), trigger on queues, rate_limiters and rate_limits */
 Datum
 qs_queue_changed(PG_FUNCTION_ARGS)
 {
+	TriggerData *trigger;
+
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("%s was not called as a trigger", "_queue_changed()")));
-	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
+	trigger = (TriggerData *) fcinfo->context;
+	CacheInvalidateRelcache(trigger->tg_relation);
+	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		qs_queue_note_row(trigger->tg_relation,
+						  TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ? NULL :
+						  trigger->tg_trigtuple,
+						  TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ?
+						  trigger->tg_trigtuple : trigger->tg_newtuple);
 	return PointerGetDatum(NULL);
 }

@@ -26,6 +26,7 @@ typedef struct QsQueue
 	int64		ageing;			/* microseconds; 0: off */
 	int			group_concurrency;	/* 0: no limit */
 	bool		group_blocks;	/* while a job of the group has failed for good */
+	int			weight;			/* of the tenant's turns */
 	int			max_payload;	/* bytes; 0 means queue_service.max_payload */
 	Interval	default_lease;
 	int64		backoff_base;	/* microseconds */
@@ -38,5 +39,7 @@ extern void qs_queue_init(void);
 extern void qs_queue_by_name(QsCall *call, const char *name, QsQueue *queue);
 extern void qs_queue_unknown(const char *name) pg_attribute_noreturn();
 extern bool qs_queue_by_id(QsCall *call, const pg_uuid_t *id, QsQueue *queue);
+extern bool qs_queue_read(QsCall *call, const pg_uuid_t *id, QsQueue *queue);
+extern uint64 qs_queue_trigger(QsCall *call);
 
 #endif							/* QS_QUEUE_H */

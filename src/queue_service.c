@@ -18,7 +18,9 @@
 #include "limit_clock.h"
 #include "permits.h"
 #include "queue.h"
+#include "queue_note.h"
 #include "range_cache.h"
+#include "ring.h"
 #include "slots.h"
 #include "stats_note.h"
 #include "stats_table.h"
@@ -44,7 +46,9 @@ _PG_init(void)
 	qs_args_init();
 	qs_enqueue_init();
 	qs_cache_init();
+	qs_ring_init();
 	qs_waiters_init();
+	qs_queue_note_init();
 	qs_holders_init();
 	qs_slots_init();
 	qs_limit_clock_init();

@@ -473,6 +473,30 @@ begin(QsDirectScan *direct, QsTable *table, const pg_uuid_t *queue_id,
 	move_to(direct, &first);
 }
 
+/* Where scans of a table learn from; false if the cache is not used. */
+bool
+qs_direct_source(QsCall *call, QsTableKind kind, QsCacheSource *source)
+{
+	uint64		version = qs_table_version(kind, call->cat->table[kind]);
+	QsTable		table;
+	Relation	index;
+	bool		cached;
+
+	if (version != 0 && version == sources[kind].version)
+	{
+		*source = sources[kind].source;
+		return true;
+	}
+	qs_look_open(&table, call, kind);
+	index = index_open(qs_ready_index(call->cat, kind), AccessShareLock);
+	cached = qs_cache_source(&table, index, source);
+	if (cached)
+		keep_source(&table, source);
+	index_close(index, AccessShareLock);
+	qs_look_close(&table);
+	return cached;
+}
+
 /*
  * The time before which the queue has nothing claimable in a table, so that it
  * need not be opened; long past if that is not known.
@@ -707,11 +731,12 @@ qs_direct_end(QsDirectScan *direct)
 	if (BufferIsValid(direct->buffer))
 		ReleaseBuffer(direct->buffer);
 	qs_levels_end(&direct->levels);
+	direct->idle = direct->at_end && !direct->open && !direct->moved &&
+		!direct->jump.guarded;
 	if (direct->cached)
 	{
 		publish(direct);
-		if (direct->at_end && !direct->open && !direct->moved &&
-			!direct->jump.guarded)
+		if (direct->idle)
 			qs_cache_publish_idle(&direct->ticket, direct->announced,
 								  direct->jump.until);
 	}

@@ -52,12 +52,15 @@ typedef struct QsDirectScan
 	QsRangeJump jump;			/* until: when something seen becomes claimable */
 	bool		open;			/* something seen may become so at any time */
 	bool		at_end;			/* all of the queue was seen */
+	bool		idle;			/* when it ended: nothing before jump.until */
 	QsRun		run;
 	QsRange		found[QS_MAX_FOUND];
 	int			nfound;
 	uint64		published_at;	/* visited, when ranges were published last */
 } QsDirectScan;
 
+extern bool qs_direct_source(QsCall *call, QsTableKind kind,
+							 QsCacheSource *source);
 extern TimestampTz qs_direct_idle_until(const QsCall *call, QsTableKind kind,
 										const pg_uuid_t *queue_id);
 extern void qs_direct_begin(QsDirectScan *direct, QsTable *table,
