@@ -93,8 +93,7 @@ qs_job_insert(QsTable *table, const QsNewJob *job, const pg_uuid_t *id)
 	set_wish(table, job);
 	table->goes_first = job->goes_first;
 	qs_insert(table);
-	if (!DatumGetBool(qs_get(table, QS_JOB_HELD)))
-		qs_note_work_name(job->queue.name);
+	qs_note_name(&job->queue.id, job->queue.name);
 }
 
 /*

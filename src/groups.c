@@ -433,7 +433,7 @@ admit(QsJobs *jobs, const QsQueue *queue, const QsGroup *group, int max)
 			qs_set(&jobs->tables[next[i].kind], QS_JOB_HELD, BoolGetDatum(false));
 			if (!qs_try_update(&jobs->tables[next[i].kind]))
 				return admitted;	/* a trigger of the user's keeps it */
-			qs_note_work_name(queue->name);
+			qs_note_name(&queue->id, queue->name);
 			admitted++;
 		}
 	} while (refused > 0 && admitted < max);

@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "claim_tokens.h"
 #include "errors.h"
+#include "fair.h"
 #include "fault.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -145,6 +146,7 @@ look(FunctionCallInfo fcinfo, const char *name, TimestampTz *next_due)
 	{
 		if (qs_waiters_exist())
 			qs_waiter_begin(NULL, name);
+		qs_fair_know(&call, name);
 		found = look_at_name(&call, name, next_due);
 	}
 	qs_end(&call);

@@ -4,9 +4,13 @@
  *
  * A session waits for one queue, or, if it serves all tenants, for all queues
  * of a name. Who makes a job claimable notes that, and wakes one waiter for
- * each job when his transaction has committed. Nothing is lost in between:
+ * each job when his transaction has committed, whichever of the two: who came
+ * first. He knows the queue; its name is known to the ring that it is in (ring.h),
+ * or was noted with it. Nothing is lost in between:
  *	 A waiter is in the list before it looks for work.
- *	 A transaction looks at the list after its commit is visible.
+ *	 A transaction looks at the list after its commit is visible, and then at
+ *	 the ring. Who waits for a name has put its queues there after he is in the
+ *	 list, and before he looks for work.
  * A wake-up for what another session then claims does no harm. What is
  * committed by COMMIT PREPARED wakes nobody; waiters look again by themselves.
  *
@@ -16,11 +20,11 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "common/hashfn.h"
 #include "compat.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
+#include "ring.h"
 #include "shmem.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -29,18 +33,14 @@
 
 #define MAX_NOTES 64			/* queues that one transaction wakes apart */
 
-typedef struct WaitKey
-{
-	Oid			database;
-	bool		by_name;
-	pg_uuid_t	queue;			/* or a hash of the name */
-} WaitKey;
-
 typedef struct Waiter
 {
 	dlist_node	node;
 	bool		listed;
-	WaitKey		key;
+	Oid			database;
+	bool		by_name;
+	pg_uuid_t	queue;			/* unless by_name */
+	uint64		name_hash;		/* if by_name */
 	Latch	   *latch;
 } Waiter;
 
@@ -54,7 +54,9 @@ typedef struct Waiters
 
 typedef struct Note
 {
-	WaitKey		key;
+	pg_uuid_t	queue;
+	bool		named;
+	uint64		name_hash;		/* if named */
 	int			jobs;
 } Note;
 
@@ -83,23 +85,6 @@ attach(void *memory, LWLockPadded *locks, bool found)
 
 static const QsShmem part = {"queue_service_waiters", 1, waiters_size, attach};
 
-static void
-make_key(WaitKey *key, const pg_uuid_t *queue, const char *name)
-{
-	memset(key, 0, sizeof(*key));
-	key->database = MyDatabaseId;
-	if (queue != NULL)
-		key->queue = *queue;
-	else
-	{
-		uint64		hash = hash_bytes_extended((const unsigned char *) name,
-											   strlen(name), 0);
-
-		key->by_name = true;
-		memcpy(&key->queue, &hash, sizeof(hash));
-	}
-}
-
 /* Removes a waiter from the list; the lock is held. */
 static void
 unlist(Waiter *waiter)
@@ -109,19 +94,33 @@ unlist(Waiter *waiter)
 	pg_atomic_fetch_sub_u32(&waiters->count, 1);
 }
 
-/* Wakes up to jobs waiters for the key, or all of the database if it is NULL. */
+/* Whether the waiter waits for what was noted; NULL is anything. */
+static bool
+is_for(const Waiter *waiter, const Note *note)
+{
+	if (waiter->database != MyDatabaseId)
+		return false;
+	if (note == NULL)
+		return true;
+	return waiter->by_name ?
+		note->named && waiter->name_hash == note->name_hash :
+		memcmp(&waiter->queue, &note->queue, UUID_LEN) == 0;
+}
+
+/* Wakes up to so many waiters for what was noted. */
 static void
-wake(const WaitKey *key, int jobs)
+wake(Note *note, int jobs)
 {
 	dlist_mutable_iter iter;
 
+	if (note != NULL && !note->named)
+		note->named = qs_ring_name_of(&note->queue, &note->name_hash);
 	LWLockAcquire(waiters->lock, LW_EXCLUSIVE);
 	dlist_foreach_modify(iter, &waiters->list)
 	{
 		Waiter	   *waiter = dlist_container(Waiter, node, iter.cur);
 
-		if (key == NULL ? waiter->key.database != MyDatabaseId :
-			memcmp(&waiter->key, key, sizeof(*key)) != 0)
+		if (!is_for(waiter, note))
 			continue;
 		unlist(waiter);
 		SetLatch(waiter->latch);
@@ -141,7 +140,7 @@ at_end(XactEvent event, void *arg pg_attribute_unused())
 		if (pg_atomic_read_u32(&waiters->count) > 0)
 		{
 			for (int i = 0; i < nnotes; i++)
-				wake(&notes[i].key, notes[i].jobs);
+				wake(&notes[i], notes[i].jobs);
 			if (too_many_notes)
 				wake(NULL, -1);
 		}
@@ -192,7 +191,12 @@ qs_waiter_begin(const pg_uuid_t *queue, const char *name)
 	LWLockAcquire(waiters->lock, LW_EXCLUSIVE);
 	if (waiter->listed)
 		unlist(waiter);
-	make_key(&waiter->key, queue, name);
+	waiter->database = MyDatabaseId;
+	waiter->by_name = queue == NULL;
+	if (queue != NULL)
+		waiter->queue = *queue;
+	else
+		waiter->name_hash = qs_ring_name_hash(name);
 	waiter->latch = MyLatch;
 	waiter->listed = true;
 	dlist_push_tail(&waiters->list, &waiter->node);
@@ -212,58 +216,61 @@ qs_waiter_end(void)
 	LWLockRelease(waiters->lock);
 }
 
-/* Wakes one waiter for the queue, for what is claimable at once. */
+/* Announces to its ring, and wakes one waiter, what is claimable at once. */
 void
 qs_wake(const pg_uuid_t *queue)
 {
-	WaitKey		key;
+	Note		note = {.queue = *queue};
 
+	qs_ring_announce(queue);
 	/* pairs with the atomic increment in qs_waiter_begin() */
 	pg_memory_barrier();
 	if (pg_atomic_read_u32(&waiters->count) == 0)
 		return;
-	make_key(&key, queue, NULL);
-	wake(&key, 1);
+	wake(&note, 1);
 }
 
-static void
-note(const WaitKey *key)
+static Note *
+find_note(const pg_uuid_t *queue)
 {
-	for (int i = 0; i < nnotes; i++)
-		if (memcmp(&notes[i].key, key, sizeof(*key)) == 0)
-		{
-			notes[i].jobs++;
-			return;
-		}
-	if (nnotes == MAX_NOTES)
-	{
-		too_many_notes = true;
-		return;
-	}
-	notes[nnotes].key = *key;
-	notes[nnotes++].jobs = 1;
+	int			n = nnotes - 1;
+
+	while (n >= 0 && memcmp(&notes[n].queue, queue, UUID_LEN) != 0)
+		n--;
+	return n >= 0 ? &notes[n] : NULL;
 }
 
 /* This transaction makes a job of the queue claimable, if it commits. */
 void
 qs_note_work(const pg_uuid_t *queue)
 {
-	WaitKey		key;
+	Note	   *note = find_note(queue);
 
 	if (waiters == NULL)
 		return;
-	make_key(&key, queue, NULL);
-	note(&key);
+	if (note == NULL && nnotes == MAX_NOTES)
+	{
+		too_many_notes = true;
+		return;
+	}
+	if (note == NULL)
+	{
+		note = &notes[nnotes++];
+		note->queue = *queue;
+		note->named = false;
+		note->jobs = 0;
+	}
+	note->jobs++;
 }
 
-/* The same for those who wait for all queues of a name. */
+/* What was noted is work for those who wait for all queues of this name, too. */
 void
-qs_note_work_name(const char *name)
+qs_note_name(const pg_uuid_t *queue, const char *name)
 {
-	WaitKey		key;
+	Note	   *note = find_note(queue);
 
-	if (waiters == NULL)
+	if (note == NULL || note->named)
 		return;
-	make_key(&key, NULL, name);
-	note(&key);
+	note->named = true;
+	note->name_hash = qs_ring_name_hash(name);
 }

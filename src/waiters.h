@@ -13,6 +13,6 @@ extern void qs_waiter_begin(const pg_uuid_t *queue, const char *name);
 extern void qs_waiter_end(void);
 extern void qs_wake(const pg_uuid_t *queue);
 extern void qs_note_work(const pg_uuid_t *queue);
-extern void qs_note_work_name(const char *name);
+extern void qs_note_name(const pg_uuid_t *queue, const char *name);
 
 #endif							/* QS_WAITERS_H */
