@@ -21,6 +21,7 @@
 #   make stress             clients against each other, crashes and disturbances,
 #                           for STRESS_SECONDS; see stress/README.md
 #   make stress-limits      clients against a limited queue, for STRESS_SECONDS
+#   make stress-groups      clients against groups of jobs, for STRESS_SECONDS
 #   make check-limits       what 16 clients are granted of a service, for
 #                           LIMITS_SECONDS (60)
 #   make quickstart, psql   see it work, play with it
@@ -59,7 +60,7 @@ override with_llvm = no
 own_goals = check check-regress check-isolation check-tap check-compilers \
 	check-assert check-cron check-limits check-mutants fuzz bench bench-flat bench-endurance \
 	bench-wakeup bench-limited bench-limits bench-peers bench-purge bench-tokens stress \
-	stress-limits quickstart psql
+	stress-limits stress-groups quickstart psql
 
 ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
 
@@ -98,8 +99,8 @@ bench-flat bench-endurance bench-wakeup bench-limited bench-limits bench-peers b
 	@bench/run $(@:bench-%=%)
 stress:
 	@stress/run
-stress-limits:
-	@stress/limits/run
+stress-limits stress-groups:
+	@stress/$(@:stress-%=%)/run
 quickstart psql:
 	@scripts/$@
 

@@ -16,6 +16,7 @@
  *	 fired		schedules were fired, and nothing was committed yet
  *	 apply		a transaction has committed, and its statistics are not counted yet
  *	 counted	a queue was recounted, and what was found is not in its statistics
+ *	 group		the lock of a group was taken, and nothing was looked at yet
  *	 announce	a new entry is in the index, and is about to be announced
  */
 #ifndef QS_FAULT_H

@@ -102,7 +102,10 @@ lock_tag(const QsCall *call, const QsGroup *group, LOCKTAG *tag)
 static bool
 lock(const LOCKTAG *tag, bool wait)
 {
-	return LockAcquire(tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	if (LockAcquire(tag, ExclusiveLock, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	QS_FAULT_POINT("group");
+	return true;
 }
 
 /*
@@ -146,7 +149,6 @@ must_hold(QsCall *call, const QsQueue *queue, const QsGroup *group,
 	{
 		lock_tag(call, group, &tag);
 		(void) lock(&tag, true);
-		QS_FAULT_POINT("group");
 		remember_last(group, find_room(call, queue, group, goes_first, unsettled));
 		if (!is_last(group))
 			return false;
