@@ -32,6 +32,18 @@ SELECT done FROM queue_maintain() WHERE task = 'finished';
 SELECT done FROM queue_maintain(now() + interval '61 minutes') WHERE task = 'finished';
 SELECT * FROM pg_temp.left_over WHERE queue = 'day' AND kind = 'job';
 
+-- What stays goes when it is to, though it was looked at before; sooner if less is to be kept.
+SELECT done FROM queue_maintain(now() + interval '63 minutes') WHERE task = 'finished';
+SELECT queue_create('week', keep_completed => '1 week') IS NOT NULL AS created;
+INSERT INTO jobs (queue_id, payload, status, finish_reason, finished_at) SELECT id, to_jsonb(age), 'completed', 'completed', at FROM pg_temp.ages WHERE name = 'week';
+SELECT done FROM queue_maintain(now() + interval '64 minutes') WHERE task = 'finished';
+SELECT queue_set('week', keep_completed => '1 day') IS NOT NULL AS set;
+SELECT done FROM queue_maintain(now() + interval '65 minutes') WHERE task = 'finished';
+SELECT queue_set('week', keep_completed => '80 minutes') IS NOT NULL AS set;
+SELECT done FROM queue_maintain(now() + interval '69 minutes') WHERE task = 'finished';
+SELECT done FROM queue_maintain(now() + interval '71 minutes') WHERE task = 'finished';
+SELECT queue_drop('week', true);
+
 -- A row that a user's foreign key keeps stays, the others go.
 CREATE TABLE retention_refers (job_id uuid REFERENCES jobs);
 INSERT INTO jobs (queue_id, payload, status, finish_reason, finished_at) SELECT id, to_jsonb(n), 'completed', 'completed', at FROM pg_temp.ages, generate_series(1, 5) n WHERE name = 'hour' AND age = '2 days';
@@ -46,6 +58,11 @@ SELECT done FROM queue_maintain(now() + interval '5 hours') WHERE task = 'finish
 INSERT INTO jobs (queue_id, payload, status, finish_reason, finished_at) SELECT id, to_jsonb(n), 'completed', 'completed', at FROM pg_temp.ages, generate_series(1, 2500) n WHERE name = 'hour' AND age = '2 days';
 SELECT done, more FROM _queue_task('finished', now() + interval '7 hours');
 SELECT done FROM queue_maintain(now() + interval '7 hours') WHERE task = 'finished';
+
+-- finished before a run, and seen only after it
+SELECT done FROM queue_maintain(now() + interval '8 hours') WHERE task = 'finished';
+INSERT INTO jobs (queue_id, payload, status, finish_reason, finished_at) SELECT id, '"late"', 'completed', 'completed', now() + interval '477 minutes' FROM queues WHERE tenant_id = :tenant AND name = 'hour';
+SELECT done FROM queue_maintain(now() + interval '538 minutes') WHERE task = 'finished';
 
 RESET app.current_tenant;
 DELETE FROM alert_history WHERE alert = 'retention';

@@ -10,6 +10,7 @@
  *	 What is raised at a threshold is resolved below 80 % of it, or when there is
  *	 no threshold any more. In between nothing happens, so nothing flaps.
  *	 Messages name the queue, never anything of a job.
+ *	 What there is of a queue is what queue_stats says, not what its row does.
  *	 NOTIFY tells that something was raised or resolved, and nothing more: any
  *	 role may listen, of whichever tenant.
  */
@@ -19,20 +20,24 @@
 #include "commands/async.h"
 #include "horizon.h"
 #include "miscadmin.h"
+#include "resume.h"
 #include "statement.h"
+#include "stats.h"
+#include "stats_trigger.h"
 #include "task.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "worker.h"
 
 #define CHANNEL "queue_service_alerts"
 
-/* Alerts that one run raises, and resolves, at most. */
+/* Queues that one run looks at. */
 #define BATCH 1000
 /* What counts as below a threshold. */
 #define BELOW 0.8
-#define BELOW_SQL "0.8"
 /* How long a worker may take to come after the server has started. */
 #define WORKER_MS (60 * 1000)
 
@@ -41,56 +46,72 @@ static int	alert_depth = 0;
 static int	alert_age = 0;		/* seconds */
 static int	alert_dead = 0;
 
-/*
- * What there is of each queue, and its threshold. A paused queue hands out
- * nothing on purpose, so what waits there is not too old. Dead letters are
- * counted as far as the threshold.
- */
-#define MEASURED \
-	"(SELECT q.tenant_id, q.id AS queue_id, q.name, m.alert, m.value," \
-	" m.threshold FROM @queues q, LATERAL (VALUES" \
-	" ('depth', q.depth::double precision," \
-	" coalesce(q.alert_depth, nullif($2, 0))::double precision)," \
-	" ('age', CASE WHEN NOT q.paused THEN" \
-	" extract(epoch FROM $1 - q.oldest_claimable_at)::double precision END," \
-	" coalesce(extract(epoch FROM q.alert_age), nullif($3, 0))::double precision)," \
-	" ('dead', CASE WHEN coalesce(q.alert_dead, nullif($4, 0)) IS NOT NULL THEN" \
-	" (SELECT count(*) FROM (SELECT FROM @dead_letter_jobs d" \
-	" WHERE d.tenant_id = q.tenant_id AND d.queue_id = q.id" \
-	" AND d.died_at > $1 - interval '1 hour' AND d.died_at <= $1" \
-	" LIMIT coalesce(q.alert_dead, nullif($4, 0))) d)::double precision END," \
-	" coalesce(q.alert_dead, nullif($4, 0))::double precision)" \
-	") m (alert, value, threshold))"
+/* kinds of alerts of queues */
+typedef enum Kind
+{
+	DEPTH,
+	AGE,
+	DEAD,
+	NKINDS
+} Kind;
 
-#define MEASURED_TYPES TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID
+static const struct
+{
+	const char *alert;
+	const char *message;		/* with the name of the queue */
+}			kinds[NKINDS] = {
+	{"depth", "too many jobs wait in queue \"%s\": "
+	"add workers, or see whether jobs fail and come back"},
+	{"age", "a job of queue \"%s\" waits for too long: "
+	"see whether workers claim from it, and add some"},
+	{"dead", "too many jobs of queue \"%s\" fail for good: "
+	"see last_error in dead_letter_jobs, and queue_redrive() them when it is repaired"}
+};
+
+/*
+ * The next queues: whether they are paused, and have open alerts; thresholds by
+ * kind; and their dead letters of the last hour, counted as far as the threshold.
+ */
+static QsStatement select_queues = {
+	.sql = "SELECT " QS_STATS_COLUMNS ", paused, (tenant_id, id) IN"
+	" (SELECT tenant_id, queue_id FROM @alert_history"
+	" WHERE resolved_at IS NULL AND queue_id IS NOT NULL),"
+	" coalesce(alert_depth, nullif($4, 0))::double precision,"
+	" coalesce(extract(epoch FROM alert_age), nullif($5, 0))::double precision,"
+	" coalesce(alert_dead, nullif($6, 0))::double precision,"
+	" CASE WHEN coalesce(alert_dead, nullif($6, 0)) IS NOT NULL THEN"
+	" (SELECT count(*) FROM (SELECT FROM @dead_letter_jobs d"
+	" WHERE d.tenant_id = q.tenant_id AND d.queue_id = q.id"
+	" AND d.died_at > $3 - interval '1 hour' AND d.died_at <= $3"
+	" LIMIT coalesce(alert_dead, nullif($6, 0))) d)::double precision END"
+	" FROM @queues q WHERE id > $1 ORDER BY id LIMIT $2",
+	.nargs = 6, .argtypes = {UUIDOID, INT8OID, TIMESTAMPTZOID, INT8OID,
+		INT8OID, INT8OID}
+};
+
+/* the columns behind those of the statistics */
+enum
+{
+	PAUSED = QS_STATS_NCOLUMNS + 1,
+	OPEN,
+	THRESHOLD,					/* of the first kind */
+	DEATHS = THRESHOLD + NKINDS
+};
 
 static QsStatement raise_queues = {
 	.sql = "INSERT INTO @alert_history (tenant_id, queue_id, alert, message,"
-	" value, threshold, raised_at)"
-	" SELECT m.tenant_id, m.queue_id, m.alert, format(CASE m.alert"
-	" WHEN 'depth' THEN 'too many jobs wait in queue \"%s\":"
-	" add workers, or see whether jobs fail and come back'"
-	" WHEN 'age' THEN 'a job of queue \"%s\" waits for too long:"
-	" see whether workers claim from it, and add some'"
-	" ELSE 'too many jobs of queue \"%s\" fail for good:"
-	" see last_error in dead_letter_jobs, and queue_redrive() them when it is"
-	" repaired' END, m.name), m.value, m.threshold, $1"
-	" FROM " MEASURED " m WHERE m.value >= m.threshold"
-	" AND NOT EXISTS (SELECT FROM @alert_history a"
-	" WHERE a.tenant_id = m.tenant_id AND a.queue_id = m.queue_id"
-	" AND a.alert = m.alert AND a.resolved_at IS NULL)"
-	" LIMIT $5 ON CONFLICT DO NOTHING",
-	.nargs = 5, .argtypes = {MEASURED_TYPES, INT8OID}
+	" value, threshold, raised_at) SELECT u.*, $7 FROM unnest($1, $2, $3, $4,"
+	" $5, $6) u ON CONFLICT DO NOTHING",
+	.nargs = 7, .argtypes = {UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
+		TEXTARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID, TIMESTAMPTZOID}
 };
 static QsStatement resolve_queues = {
-	.sql = "WITH o AS MATERIALIZED (SELECT a.id FROM @alert_history a JOIN "
-	MEASURED " m ON a.tenant_id = m.tenant_id AND a.queue_id = m.queue_id"
-	" AND a.alert = m.alert WHERE a.resolved_at IS NULL AND"
-	" (m.threshold IS NULL OR m.value IS NULL OR"
-	" m.value < m.threshold * " BELOW_SQL ") LIMIT $5)"
-	" UPDATE @alert_history SET resolved_at = $1"
-	" WHERE id = ANY (ARRAY(SELECT id FROM o))",
-	.nargs = 5, .argtypes = {MEASURED_TYPES, INT8OID}
+	.sql = "UPDATE @alert_history a SET resolved_at = $4"
+	" FROM unnest($1, $2, $3) u (tenant, queue, alert)"
+	" WHERE a.tenant_id = u.tenant AND a.queue_id = u.queue"
+	" AND a.alert = u.alert AND a.resolved_at IS NULL",
+	.nargs = 4, .argtypes = {UUIDARRAYOID, UUIDARRAYOID, TEXTARRAYOID,
+		TIMESTAMPTZOID}
 };
 
 /* the same for an alert of the server */
@@ -136,22 +157,185 @@ qs_alerts_init(void)
 	qs_horizon_init();
 }
 
-static void
-watch_queues(QsTaskRun *run)
+/* alerts to raise, or to resolve, in columns */
+typedef struct Alerts
 {
-	Datum		args[5] = {
-		TimestampTzGetDatum(run->call->now), Int64GetDatum(alert_depth),
-		Int64GetDatum(alert_age), Int64GetDatum(alert_dead), Int64GetDatum(BATCH)
+	int			count;
+	Datum		tenants[BATCH * NKINDS];
+	Datum		queues[BATCH * NKINDS];
+	Datum		alerts[BATCH * NKINDS];
+	Datum		messages[BATCH * NKINDS];
+	Datum		values[BATCH * NKINDS];
+	Datum		thresholds[BATCH * NKINDS];
+} Alerts;
+
+/* what a run found */
+typedef struct Found
+{
+	Alerts		raised;
+	Alerts		resolved;
+} Found;
+
+/* What there is of a kind; NULL is below any threshold. */
+typedef struct Value
+{
+	double		number;
+	bool		isnull;
+} Value;
+
+static Value
+result_value(int row, int column)
+{
+	Value		value;
+	Datum		number = qs_result(row, column, &value.isnull);
+
+	value.number = value.isnull ? 0 : DatumGetFloat8(number);
+	return value;
+}
+
+static bool
+result_is_true(int row, int column)
+{
+	bool		isnull;
+	Datum		value = qs_result(row, column, &isnull);
+
+	return !isnull && DatumGetBool(value);
+}
+
+/* What there is of a queue. Paused, it hands out nothing on purpose. */
+static Value
+measure(Kind kind, int row, const QsStats *stats, TimestampTz now)
+{
+	Value		value = {0};
+
+	switch (kind)
+	{
+		case DEPTH:
+			value.number = (double) stats->depth;
+			break;
+		case AGE:
+			value.isnull = stats->oldest_claimable_at == 0 ||
+				result_is_true(row, PAUSED);
+			value.number = (double) (now - stats->oldest_claimable_at) / USECS_PER_SEC;
+			break;
+		default:
+			value = result_value(row, DEATHS);
+	}
+	return value;
+}
+
+static void
+add(Alerts *alerts, Kind kind, int row, double value, double threshold)
+{
+	int			i = alerts->count++;
+	bool		isnull;
+	char	   *name = TextDatumGetCString(qs_result(row, 3, &isnull));
+
+	alerts->tenants[i] = qs_result(row, 2, &isnull);
+	alerts->queues[i] = qs_result(row, 1, &isnull);
+	alerts->alerts[i] = CStringGetTextDatum(kinds[kind].alert);
+	alerts->messages[i] = CStringGetTextDatum(psprintf(kinds[kind].message, name));
+	alerts->values[i] = Float8GetDatum(value);
+	alerts->thresholds[i] = Float8GetDatum(threshold);
+}
+
+/* What is not raised need not be open to be resolved. */
+static void
+judge(Found *found, int row, const QsStats *stats, TimestampTz now)
+{
+	bool		open = result_is_true(row, OPEN);
+
+	for (Kind kind = 0; kind < NKINDS; kind++)
+	{
+		Value		threshold = result_value(row, THRESHOLD + kind);
+		Value		value = measure(kind, row, stats, now);
+		bool		known = !value.isnull && !threshold.isnull;
+
+		if (known && value.number >= threshold.number)
+			add(&found->raised, kind, row, value.number, threshold.number);
+		else if (open && (!known || value.number < threshold.number * BELOW))
+			add(&found->resolved, kind, row, 0, 0);
+	}
+}
+
+static Datum
+make_array(Datum *values, int count, Oid type)
+{
+	int16		length;
+	bool		byval;
+	char		align;
+
+	get_typlenbyvalalign(type, &length, &byval, &align);
+	return PointerGetDatum(construct_array(values, count, type, length, byval,
+										   align));
+}
+
+static uint64
+raise_found(QsCall *call, Alerts *alerts)
+{
+	int			n = alerts->count;
+	Datum		args[7] = {
+		make_array(alerts->tenants, n, UUIDOID),
+		make_array(alerts->queues, n, UUIDOID),
+		make_array(alerts->alerts, n, TEXTOID),
+		make_array(alerts->messages, n, TEXTOID),
+		make_array(alerts->values, n, FLOAT8OID),
+		make_array(alerts->thresholds, n, FLOAT8OID),
+		TimestampTzGetDatum(call->now)
 	};
-	uint64		resolved;
-	uint64		raised;
+
+	return n == 0 ? 0 :
+		qs_execute(&raise_queues, call, SPI_OK_INSERT, args, NULL, 0);
+}
+
+static uint64
+resolve_found(QsCall *call, Alerts *alerts)
+{
+	int			n = alerts->count;
+	Datum		args[4] = {
+		make_array(alerts->tenants, n, UUIDOID),
+		make_array(alerts->queues, n, UUIDOID),
+		make_array(alerts->alerts, n, TEXTOID),
+		TimestampTzGetDatum(call->now)
+	};
+
+	return n == 0 ? 0 :
+		qs_execute(&resolve_queues, call, SPI_OK_UPDATE, args, NULL, 0);
+}
+
+/* Looks at the queues after one, which becomes the last that was looked at. */
+static void
+watch_queues(QsTaskRun *run, pg_uuid_t *after)
+{
+	QsCall	   *call = run->call;
+	Datum		args[6] = {
+		UUIDPGetDatum(after), Int64GetDatum(BATCH),
+		TimestampTzGetDatum(call->now), Int64GetDatum(alert_depth),
+		Int64GetDatum(alert_age), Int64GetDatum(alert_dead)
+	};
+	uint64		triggers = qs_stats_exist() ? qs_stats_triggers(call->cat) : 0;
+	Found	   *found;
+	int			count;
 
 	qs_connect();
-	resolved = qs_execute(&resolve_queues, run->call, SPI_OK_UPDATE, args, NULL, 0);
-	raised = qs_execute(&raise_queues, run->call, SPI_OK_INSERT, args, NULL, 0);
+	found = palloc(sizeof(Found));
+	found->raised.count = found->resolved.count = 0;
+	count = (int) qs_execute(&select_queues, call, SPI_OK_SELECT, args, NULL, 0);
+	for (int i = 0; i < count; i++)
+	{
+		QsStats		stats;
+
+		CHECK_FOR_INTERRUPTS();
+		qs_stats_of_row(call, triggers, i, &stats);
+		judge(found, i, &stats, call->now);
+		*after = stats.queue;
+	}
+	run->done += resolve_found(call, &found->resolved);
+	run->done += raise_found(call, &found->raised);
 	SPI_finish();
-	run->done += resolved + raised;
-	run->more = resolved == BATCH || raised == BATCH;
+	run->more = count == BATCH;
+	if (!run->more)
+		memset(after, 0, sizeof(*after));
 }
 
 /* How many rows a statement about an alert of the server wrote. */
@@ -223,12 +407,17 @@ watch_worker(QsCall *call)
 	return resolve_alert(call, "worker");
 }
 
+/* Some of the queues; the server once for all of them. */
 static void
 watch(QsTaskRun *run)
 {
-	watch_queues(run);
-	run->done += watch_horizon(run->call);
-	run->done += watch_worker(run->call);
+	static const pg_uuid_t none;
+	pg_uuid_t	after = qs_resume_after(QS_WALK_ALERTS);
+
+	if (memcmp(&after, &none, UUID_LEN) == 0)
+		run->done += watch_horizon(run->call) + watch_worker(run->call);
+	watch_queues(run, &after);
+	qs_resume_note_after(QS_WALK_ALERTS, &after);
 	if (run->done > 0)
 		Async_Notify(CHANNEL, NULL);
 }

@@ -20,6 +20,7 @@
 #include "queue.h"
 #include "queue_note.h"
 #include "range_cache.h"
+#include "resume.h"
 #include "ring.h"
 #include "slots.h"
 #include "stats_note.h"
@@ -60,6 +61,7 @@ _PG_init(void)
 	qs_claim_only_init();
 	qs_task_log_init();
 	qs_launcher_init();
+	qs_resume_init();
 	qs_retention_init();
 	qs_alerts_init();
 	qs_fault_init();

@@ -3,31 +3,36 @@
  *	  Tasks that delete what has been kept for long enough.
  *
  * What is kept by queue stands in an index by queue and time. With a held
- * horizon the entries of what was deleted stay there, at the low end; so a
- * session remembers for each queue how far it came, and begins there. What is
- * older is left over: rows that were locked, or that a user's foreign key or
- * trigger keeps, or of a run that was rolled back. So from time to time it
- * begins anew.
+ * horizon the entries of what was deleted stay there, at the low end; so it is
+ * remembered of each queue how far a run came, and the next one begins there.
+ * What is older is left over: rows that were locked, or that a user's foreign
+ * key or trigger keeps, or of a run that was rolled back, or of a transaction
+ * that was open for long. So from time to time it begins anew (resume.h).
+ *
+ * It is also remembered how old the oldest row is that stays, so that a queue is
+ * not looked at before that one is to go.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "resume.h"
 #include "statement.h"
 #include "task.h"
 #include "utils/array.h"
 #include "utils/guc.h"
-#include "utils/hsearch.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* Rows that one run deletes at most, and queues that it looks at. */
+/* Rows that one run deletes at most. */
 #define BATCH 1000
-#define QUEUES 500
-/* How long it is remembered how far a session came. */
-#define BEGIN_ANEW (USECS_PER_HOUR)
-/* Queues for which it is. */
-#define MAX_STARTS 100000
+/* Queues that it comes by, and those of which it looks at rows. */
+#define QUEUES 2000
+#define LOOKS 500
+/*
+ * For so long after its time a row may come to be seen, as its transaction goes
+ * on; and a queue that has none is not looked at again.
+ */
+#define LATE (5 * USECS_PER_MINUTE)
 
 /*
  * A key is free once it has expired, or never does, and its job has finished.
@@ -63,10 +68,8 @@ static QsStatement delete_keys = {
 	.nargs = 2, .argtypes = {UUIDARRAYOID, TIMESTAMPTZOID}
 };
 
-/* where the session's next run begins */
-static TimestampTz expired_from = DT_NOBEGIN;
-static TimestampTz expired_anew_at = DT_NOBEGIN;
-static pg_uuid_t lasting_from;
+/* those of all queues are walked over together */
+static const pg_uuid_t all_queues;
 
 typedef struct Keys
 {
@@ -115,23 +118,20 @@ static bool
 purge_expired_keys(QsTaskRun *run, Keys *keys)
 {
 	TimestampTz now = run->call->now;
-	Datum		args[3];
+	QsResume	resume = qs_resume(QS_WALK_KEYS, &all_queues, now);
+	Datum		args[3] = {TimestampTzGetDatum(now),
+	TimestampTzGetDatum(resume.from), Int64GetDatum(BATCH)};
 	int64		deleted;
 	bool		isnull;
 
-	if (now >= expired_anew_at || now < expired_anew_at - BEGIN_ANEW)
-	{
-		expired_from = DT_NOBEGIN;
-		expired_anew_at = now + BEGIN_ANEW;
-	}
-	args[0] = TimestampTzGetDatum(now);
-	args[1] = TimestampTzGetDatum(expired_from);
-	args[2] = Int64GetDatum(BATCH);
 	qs_connect();
 	(void) qs_execute(&lock_expired_keys, run->call, SPI_OK_SELECT, args, NULL, 0);
 	take_ids(keys);
 	if (keys->count > 0)
-		expired_from = DatumGetTimestampTz(qs_result(keys->count - 1, 2, &isnull));
+	{
+		resume.from = DatumGetTimestampTz(qs_result(keys->count - 1, 2, &isnull));
+		qs_resume_note(QS_WALK_KEYS, &all_queues, &resume, now);
+	}
 	SPI_finish();
 	deleted = qs_task_batch(run->call, keys->count, delete_batch, qs_task_log_failure, keys);
 	run->done += deleted;
@@ -145,7 +145,8 @@ purge_expired_keys(QsTaskRun *run, Keys *keys)
 static bool
 purge_lasting_keys(QsTaskRun *run, Keys *keys)
 {
-	Datum		args[2] = {UUIDPGetDatum(&lasting_from), Int64GetDatum(BATCH)};
+	pg_uuid_t	last = qs_resume_after(QS_WALK_KEYS);
+	Datum		args[2] = {UUIDPGetDatum(&last), Int64GetDatum(BATCH)};
 	int			seen;
 	int64		deleted = 0;
 
@@ -155,7 +156,7 @@ purge_lasting_keys(QsTaskRun *run, Keys *keys)
 	seen = keys->count;
 	if (seen > 0)
 	{
-		lasting_from = keys->values[seen - 1];
+		last = keys->values[seen - 1];
 		args[0] = make_array(keys->values, seen);
 		(void) qs_execute(&lock_lasting_keys, run->call, SPI_OK_SELECT, args,
 						  NULL, 0);
@@ -165,8 +166,7 @@ purge_lasting_keys(QsTaskRun *run, Keys *keys)
 	if (seen > 0)
 		deleted = qs_task_batch(run->call, keys->count, delete_batch, qs_task_log_failure, keys);
 	run->done += deleted;
-	if (seen < BATCH)
-		memset(&lasting_from, 0, sizeof(lasting_from));
+	qs_resume_note_after(QS_WALK_KEYS, seen < BATCH ? &all_queues : &last);
 	return seen == BATCH && deleted > 0;
 }
 
@@ -184,23 +184,14 @@ const QsTask qs_task_keys = {
 	.name = "keys", .period = 60, .run = purge_keys, .rests = true
 };
 
-/* how far a session came with a queue */
-typedef struct Start
-{
-	pg_uuid_t	queue;			/* hash key, first */
-	TimestampTz at;				/* no row is older, but for what was left over */
-} Start;
-
 /* A table of which rows are kept by queue, for some time. */
 typedef struct Kept
 {
 	QsStatement lock;			/* $1 tenant, $2 queue, $3 from, $4 before, $5 limit */
+	QsStatement oldest;			/* $1 tenant, $2 queue, $3 from */
 	QsStatement remove;			/* $1 ids */
+	QsWalk		walk;
 	int			keep;			/* column of select_queues */
-
-	HTAB	   *starts;
-	TimestampTz anew_at;
-	pg_uuid_t	next_queue;		/* the last one that was seen to the end */
 } Kept;
 
 /* No setting keeps longer than this, and no time is before the first there is. */
@@ -223,7 +214,7 @@ enum
 	KEEP_ALERTS
 };
 
-#define KEPT(table, column, condition, keeps) \
+#define KEPT(table, column, condition, walks, keeps) \
 	{ \
 		.lock = { \
 			.sql = "SELECT id, " column " FROM @" table \
@@ -233,19 +224,31 @@ enum
 			.nargs = 5, .argtypes = {UUIDOID, UUIDOID, TIMESTAMPTZOID, \
 			TIMESTAMPTZOID, INT8OID} \
 		}, \
+		.oldest = { \
+			.sql = "SELECT " column " FROM @" table \
+			" WHERE tenant_id = $1 AND queue_id = $2 AND " column " >= $3" \
+			condition " ORDER BY " column " LIMIT 1", \
+			.nargs = 3, .argtypes = {UUIDOID, UUIDOID, TIMESTAMPTZOID} \
+		}, \
 		.remove = { \
 			.sql = "DELETE FROM @" table " WHERE id = ANY ($1)", \
 			.nargs = 1, .argtypes = {UUIDARRAYOID} \
 		}, \
+		.walk = walks, \
 		.keep = keeps \
 	}
 
-static Kept kept_jobs = KEPT("jobs", "finished_at", "", KEEP_COMPLETED);
-static Kept kept_critical_jobs = KEPT("critical_jobs", "finished_at", "", KEEP_COMPLETED);
-static Kept kept_dead = KEPT("dead_letter_jobs", "died_at", "", KEEP_DEAD);
-static Kept kept_metrics = KEPT("queue_metrics", "sampled_at", "", KEEP_METRICS);
+static Kept kept_jobs = KEPT("jobs", "finished_at", "", QS_WALK_JOBS,
+							 KEEP_COMPLETED);
+static Kept kept_critical_jobs = KEPT("critical_jobs", "finished_at", "",
+									  QS_WALK_CRITICAL_JOBS, KEEP_COMPLETED);
+static Kept kept_dead = KEPT("dead_letter_jobs", "died_at", "", QS_WALK_DEAD,
+							 KEEP_DEAD);
+static Kept kept_metrics = KEPT("queue_metrics", "sampled_at", "",
+								QS_WALK_METRICS, KEEP_METRICS);
 static Kept kept_alerts = KEPT("alert_history", "raised_at",
-							   " AND resolved_at IS NOT NULL", KEEP_ALERTS);
+							   " AND resolved_at IS NOT NULL",
+							   QS_WALK_ALERT_HISTORY, KEEP_ALERTS);
 
 static int	keep_metrics;		/* seconds */
 static int	keep_alerts;
@@ -282,33 +285,12 @@ typedef struct Purge
 	pg_uuid_t	values[BATCH];
 } Purge;
 
-/* Begins anew where that is due, or the clock is another one. */
-static void
-prepare_starts(Kept *kept, TimestampTz now)
-{
-	HASHCTL		ctl = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(Start),
-		.hcxt = TopMemoryContext};
-
-	if (kept->starts != NULL &&
-		(now >= kept->anew_at || now < kept->anew_at - BEGIN_ANEW ||
-		 hash_get_num_entries(kept->starts) >= MAX_STARTS))
-	{
-		hash_destroy(kept->starts);
-		kept->starts = NULL;
-	}
-	if (kept->starts == NULL)
-	{
-		kept->starts = hash_create("queue_service retention", 64, &ctl,
-								   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-		kept->anew_at = now + BEGIN_ANEW;
-	}
-}
-
-/* The next queues, in the caller's memory. Returns how many. */
+/* The queues after one, in the caller's memory. Returns how many. */
 static int
-list_queues(QsCall *call, const Kept *kept, Candidate *queues)
+list_queues(QsCall *call, const Kept *kept, const pg_uuid_t *after,
+			Candidate *queues)
 {
-	Datum		args[5] = {UUIDPGetDatum(&kept->next_queue),
+	Datum		args[5] = {UUIDPGetDatum(after),
 		Int64GetDatum(QUEUES), TimestampTzGetDatum(call->now),
 	Float8GetDatum(keep_metrics), Float8GetDatum(keep_alerts)};
 	int			count;
@@ -325,22 +307,12 @@ list_queues(QsCall *call, const Kept *kept, Candidate *queues)
 	return count;
 }
 
-/* Locks what is to be deleted of a queue. True if that was all. */
-static bool
-lock_rows(QsCall *call, Purge *purge, const Candidate *queue)
+/* Takes what is to be deleted, and says of when the last of it is. */
+static void
+take_rows(Purge *purge, int count, TimestampTz *last)
 {
-	Kept	   *kept = purge->kept;
-	int			limit = BATCH - purge->count;
-	bool		found;
-	Start	   *start = hash_search(kept->starts, &queue->id, HASH_FIND, &found);
-	Datum		args[5] = {UUIDPGetDatum(&queue->tenant),
-		UUIDPGetDatum(&queue->id),
-		TimestampTzGetDatum(found ? start->at : DT_NOBEGIN),
-		TimestampTzGetDatum(queue->before), Int64GetDatum(limit)};
-	int			count;
 	bool		isnull;
 
-	count = (int) qs_execute(&kept->lock, call, SPI_OK_SELECT, args, NULL, 0);
 	for (int i = 0; i < count; i++)
 	{
 		pg_uuid_t  *id = &purge->values[purge->count];
@@ -349,12 +321,80 @@ lock_rows(QsCall *call, Purge *purge, const Candidate *queue)
 		purge->ids[purge->count++] = UUIDPGetDatum(id);
 	}
 	if (count > 0)
+		*last = DatumGetTimestampTz(qs_result(count - 1, 2, &isnull));
+}
+
+/*
+ * Looks for the oldest row from a time on. If it need not go yet, notes what is
+ * known by that, and returns false.
+ */
+static bool
+any_is_to_go(QsCall *call, Kept *kept, const Candidate *queue, TimestampTz at,
+			 QsResume *resume)
+{
+	Datum		args[3] = {UUIDPGetDatum(&queue->tenant),
+	UUIDPGetDatum(&queue->id), TimestampTzGetDatum(at)};
+	TimestampTz from = call->now - LATE;
+	bool		isnull;
+
+	resume->seen = Max(from, queue->before + LATE);
+	if (qs_read(&kept->oldest, call, args, NULL, 1) > 0)
 	{
-		start = hash_search(kept->starts, &queue->id, HASH_ENTER, NULL);
-		/* others of that time may be left */
-		start->at = DatumGetTimestampTz(qs_result(count - 1, 2, &isnull));
+		resume->seen = DatumGetTimestampTz(qs_result(0, 1, &isnull));
+		from = Min(from, resume->seen);
 	}
-	return count < limit;
+	if (resume->seen < queue->before)
+		return true;
+	resume->from = Max(resume->from, from);
+	return false;
+}
+
+/* Locks what is to be deleted of a queue. True if that was all. */
+static bool
+lock_rows(QsCall *call, Purge *purge, const Candidate *queue, QsResume *resume)
+{
+	Kept	   *kept = purge->kept;
+	int			limit = BATCH - purge->count;
+	bool		all = true;
+
+	if (any_is_to_go(call, kept, queue, resume->from, resume))
+	{
+		Datum		args[5] = {UUIDPGetDatum(&queue->tenant),
+			UUIDPGetDatum(&queue->id), TimestampTzGetDatum(resume->from),
+		TimestampTzGetDatum(queue->before), Int64GetDatum(limit)};
+		int			count = (int) qs_execute(&kept->lock, call, SPI_OK_SELECT,
+											 args, NULL, 0);
+
+		/* others of the time of the last one may be left */
+		take_rows(purge, count, &resume->from);
+		all = count < limit;
+		resume->seen = resume->from;
+		if (all)
+			(void) any_is_to_go(call, kept, queue, queue->before, resume);
+	}
+	qs_resume_note(kept->walk, &queue->id, resume, call->now);
+	return all;
+}
+
+/* Locks rows of some queues. Returns how many queues have none left. */
+static int
+lock_batch(QsCall *call, Purge *purge, const Candidate *queues, int count)
+{
+	int			looks = 0;
+	int			i;
+
+	for (i = 0; i < count && looks < LOOKS; i++)
+	{
+		QsResume	resume = qs_resume(purge->kept->walk, &queues[i].id, call->now);
+
+		CHECK_FOR_INTERRUPTS();
+		if (queues[i].before <= resume.seen)
+			continue;
+		looks++;
+		if (!lock_rows(call, purge, &queues[i], &resume))
+			break;
+	}
+	return i;
 }
 
 static int64
@@ -379,29 +419,29 @@ purge_batch(QsTaskRun *run, Kept *kept)
 	QsCall	   *call = run->call;
 	Purge	   *purge = palloc(sizeof(Purge));
 	Candidate  *queues = palloc(QUEUES * sizeof(Candidate));
-	int			seen = 0;
+	pg_uuid_t	after = qs_resume_after(kept->walk);
 	int			count;
+	int			seen;
 	int64		deleted;
 	bool		all;
 
 	purge->kept = kept;
 	purge->count = 0;
-	prepare_starts(kept, call->now);
 	qs_connect();
-	count = list_queues(call, kept, queues);
-	while (seen < count && lock_rows(call, purge, &queues[seen]))
-	{
-		CHECK_FOR_INTERRUPTS();
-		kept->next_queue = queues[seen++].id;
-	}
+	count = list_queues(call, kept, &after, queues);
+	seen = lock_batch(call, purge, queues, count);
 	SPI_finish();
+	deleted = qs_task_batch(call, purge->count, delete_rows, qs_task_log_failure,
+							purge);
+	/* rows that cannot be deleted keep no other queue */
+	if (purge->count == BATCH && deleted == 0)
+		seen++;
 	all = seen == count && count < QUEUES;
 	if (all)
-		memset(&kept->next_queue, 0, sizeof(kept->next_queue));
-	deleted = qs_task_batch(call, purge->count, delete_rows, qs_task_log_failure, purge);
-	/* rows that cannot be deleted keep no other queue */
-	if (deleted == 0 && seen < count)
-		kept->next_queue = queues[seen].id;
+		after = all_queues;
+	else if (seen > 0)
+		after = queues[seen - 1].id;
+	qs_resume_note_after(kept->walk, &after);
 	run->done += deleted;
 	pfree(queues);
 	pfree(purge);

@@ -19,22 +19,13 @@
 
 PG_FUNCTION_INFO_V1(qs_queue_stats);
 
-#define COLUMNS "id, tenant_id, name, statistics_at, depth, delayed," \
-	" processing, oldest_claimable_at, enqueued_total, claimed_total," \
-	" completed_total, failed_total, dead_total, cancelled_total"
-
 static QsStatement select_all = {
-	.sql = "SELECT " COLUMNS " FROM @queues"
+	.sql = "SELECT " QS_STATS_COLUMNS " FROM @queues"
 };
 static QsStatement select_of_tenant = {
-	.sql = "SELECT " COLUMNS " FROM @queues WHERE tenant_id = $1",
+	.sql = "SELECT " QS_STATS_COLUMNS " FROM @queues WHERE tenant_id = $1",
 	.nargs = 1, .argtypes = {UUIDOID}
 };
-static QsStatement select_one = {
-	.sql = "SELECT " COLUMNS " FROM @queues WHERE id = $1",
-	.nargs = 1, .argtypes = {UUIDOID}
-};
-
 static TimestampTz
 result_time(int row, int column)
 {
@@ -91,21 +82,19 @@ combine(int row, const QsStatsView *view, TimestampTz now, QsStats *stats)
 	stats->at = now;
 }
 
-/* The statistics of a queue as of now; false if there is no such queue. */
-bool
-qs_stats_get(QsCall *call, const pg_uuid_t *queue, QsStats *stats)
+/*
+ * The statistics as of now of the queue in a row of the last statement, which
+ * begins with QS_STATS_COLUMNS. triggers is qs_stats_triggers().
+ */
+void
+qs_stats_of_row(const QsCall *call, uint64 triggers, int row, QsStats *stats)
 {
-	Datum		args[1] = {UUIDPGetDatum(queue)};
 	QsStatsView view;
-	bool		found;
+	bool		isnull;
 
-	(void) qs_stats_view(queue, qs_stats_triggers(call->cat), &view);
-	qs_connect();
-	found = qs_read(&select_one, call, args, NULL, 1) == 1;
-	if (found)
-		combine(0, &view, call->now, stats);
-	SPI_finish();
-	return found;
+	(void) qs_stats_view(DatumGetUUIDP(qs_result(row, 1, &isnull)), triggers,
+						 &view);
+	combine(row, &view, call->now, stats);
 }
 
 typedef struct Columns

@@ -24,7 +24,15 @@ typedef struct QsStats
 	int64		totals[QS_NEVENTS];
 } QsStats;
 
-extern bool qs_stats_get(QsCall *call, const pg_uuid_t *queue, QsStats *stats);
+/* what is read of queues, of which shared memory may know better */
+#define QS_STATS_COLUMNS "id, tenant_id, name, statistics_at, depth, delayed," \
+	" processing, oldest_claimable_at, enqueued_total, claimed_total," \
+	" completed_total, failed_total, dead_total, cancelled_total"
+
+#define QS_STATS_NCOLUMNS 14
+
+extern void qs_stats_of_row(const QsCall *call, uint64 triggers, int row,
+							QsStats *stats);
 
 /* what maintenance writes into the row of a queue */
 typedef struct QsStatsRow

@@ -12,6 +12,7 @@
 #include "catalog/pg_type.h"
 #include "fault.h"
 #include "miscadmin.h"
+#include "resume.h"
 #include "statement.h"
 #include "stats.h"
 #include "stats_trigger.h"
@@ -22,8 +23,13 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-/* Queues that one run looks at to find one to count. */
+/*
+ * Queues that one run comes by to find one to count, in batches; and entries,
+ * if the last run found a queue without one: there may be many of these.
+ */
 #define BATCH 100
+#define BATCHES 50
+#define SOME_ENTRIES 1000
 
 /* How old a count in a row may be, and one in shared memory. */
 #define ROW_AGE (5 * USECS_PER_MINUTE)
@@ -214,28 +220,47 @@ find_tenant(QsCall *call, Queue *queue)
 	return true;
 }
 
-/* Finds an entry that is not exact, or has not been looked after for long. */
+/* Whether an entry is to be counted now. */
 static bool
-find_entry(QsCall *call, uint64 triggers, Queue *queue)
+is_due(QsCall *call, const QsStatsView *view, Prepared *prepared)
 {
-	int			position = 0;
-	bool		asked = false;
-	Prepared	prepared;
+	if (view->state == QS_STATS_EXACT)
+		return Abs(call->now - view->counted_at) >= ENTRY_AGE;
+	if (view->state != QS_STATS_UNCERTAIN)
+		return true;
+	if (prepared->xids == NULL)
+		find_prepared(call, prepared);
+	return !is_undecided(view, prepared);
+}
+
+/*
+ * Finds an entry that is not exact, or has not been looked after for long, among
+ * so many from where the session's last run ended, around and around.
+ */
+static bool
+find_entry(QsCall *call, uint64 triggers, int limit, Queue *queue)
+{
+	static int	position = 0;
+	int			begun = position;
+	bool		again = false;
+	Prepared	prepared = {0};
 	QsStatsView view;
 
-	while (qs_stats_next(&position, triggers, &view))
+	while (limit-- > 0)
 	{
-		if (view.state == QS_STATS_EXACT &&
-			call->now - view.counted_at < ENTRY_AGE)
-			continue;
-		if (view.state == QS_STATS_UNCERTAIN)
+		if (!qs_stats_next(&position, triggers, &view))
 		{
-			if (!asked)
-				find_prepared(call, &prepared);
-			asked = true;
-			if (is_undecided(&view, &prepared))
-				continue;
+			position = 0;
+			if (again)
+				return false;
+			again = true;
+			continue;
 		}
+		if (again && position > begun)
+			return false;
+		CHECK_FOR_INTERRUPTS();
+		if (!is_due(call, &view, &prepared))
+			continue;
 		queue->id = view.queue;
 		if (find_tenant(call, queue))
 			return true;
@@ -244,65 +269,92 @@ find_entry(QsCall *call, uint64 triggers, Queue *queue)
 	return false;
 }
 
+/* How a batch ended. */
+typedef enum Walked
+{
+	WALKED_ON,
+	WALKED_TO_END,
+	WALKED_TO_COUNT
+} Walked;
+
 /*
- * Looks at some of the queues, from where the last run of this session ended,
- * for one without an entry, and counts it. True if there are more.
+ * Counts a queue that a walk came by, if it has no entry or the walk has no
+ * other place for what it counts.
  */
 static bool
+count_if_due(QsTaskRun *run, bool counts_live, const Queue *queue, bool never,
+			 TimestampTz at)
+{
+	QsStatsView view;
+
+	if (counts_live && qs_stats_view(&queue->id, 0, &view))
+		return false;
+	if (counts_live && qs_stats_reserve(&queue->id, run->call->now))
+		run->done += recount(run->call, queue);
+	else if (never || Abs(run->call->now - at) >= ROW_AGE)
+		run->done += count_into_row(run->call, queue);
+	else
+		return false;
+	return true;
+}
+
+/* Looks at the next queues for one without an entry, and counts it. */
+static Walked
 walk(QsTaskRun *run, bool counts_live)
 {
-	static pg_uuid_t position;
-	QsCall	   *call = run->call;
-	Datum		args[2] = {UUIDPGetDatum(&position), Int64GetDatum(BATCH)};
-	int			found = (int) qs_execute(&select_queues, call, SPI_OK_SELECT,
+	pg_uuid_t	after = qs_resume_after(QS_WALK_RECOUNT);
+	Datum		args[2] = {UUIDPGetDatum(&after), Int64GetDatum(BATCH)};
+	int			found = (int) qs_execute(&select_queues, run->call, SPI_OK_SELECT,
 										 args, NULL, 0);
 	SPITupleTable *rows = SPI_tuptable;
+	Walked		walked = found == BATCH ? WALKED_ON : WALKED_TO_END;
 
-	for (int i = 0; i < found; i++)
+	for (int i = 0; i < found && walked != WALKED_TO_COUNT; i++)
 	{
+		HeapTuple	row = rows->vals[i];
 		Queue		queue;
-		QsStatsView view;
 		bool		isnull;
 		bool		never;
-		Datum		at = SPI_getbinval(rows->vals[i], rows->tupdesc, 3, &never);
+		Datum		at = SPI_getbinval(row, rows->tupdesc, 3, &never);
 
-		CHECK_FOR_INTERRUPTS();
-		queue.id = *DatumGetUUIDP(SPI_getbinval(rows->vals[i], rows->tupdesc,
-												1, &isnull));
-		queue.tenant = *DatumGetUUIDP(SPI_getbinval(rows->vals[i], rows->tupdesc,
-													2, &isnull));
-		position = queue.id;
-		if (counts_live && qs_stats_view(&queue.id, 0, &view))
-			continue;
-		if (counts_live && qs_stats_reserve(&queue.id, call->now))
-			run->done += recount(call, &queue);
-		else if (never || Abs(call->now - DatumGetTimestampTz(at)) >= ROW_AGE)
-			run->done += count_into_row(call, &queue);
-		else
-			continue;
-		return true;
+		queue.id = *DatumGetUUIDP(SPI_getbinval(row, rows->tupdesc, 1, &isnull));
+		queue.tenant = *DatumGetUUIDP(SPI_getbinval(row, rows->tupdesc, 2, &isnull));
+		after = queue.id;
+		if (count_if_due(run, counts_live, &queue, never, DatumGetTimestampTz(at)))
+			walked = WALKED_TO_COUNT;
 	}
-	if (found == BATCH)
-		return true;
-	memset(&position, 0, sizeof(position));
-	return false;
+	if (walked == WALKED_TO_END)
+		memset(&after, 0, sizeof(after));
+	qs_resume_note_after(QS_WALK_RECOUNT, &after);
+	SPI_freetuptable(rows);
+	return walked;
 }
 
 static void
 run_recount(QsTaskRun *run)
 {
+	static bool walking = false;
 	QsCall	   *call = run->call;
 	uint64		triggers = qs_stats_exist() ? qs_stats_triggers(call->cat) : 0;
+	Walked		walked = WALKED_ON;
 	Queue		queue;
 
 	qs_connect();
-	if (triggers != 0 && find_entry(call, triggers, &queue))
+	if (triggers != 0 &&
+		find_entry(call, triggers, walking ? SOME_ENTRIES : PG_INT32_MAX, &queue))
 	{
 		run->done = recount(call, &queue);
 		run->more = run->done > 0;
 	}
 	else
-		run->more = walk(run, triggers != 0);
+	{
+		for (int i = 0; i < BATCHES && walked == WALKED_ON; i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			walked = walk(run, triggers != 0);
+		}
+		walking = run->more = walked == WALKED_TO_COUNT;
+	}
 	SPI_finish();
 }
 

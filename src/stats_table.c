@@ -113,6 +113,13 @@ static bool recount_runs = false;
 /* GUC: queue_service.max_statistics */
 static int	max_statistics = 4096;
 
+/* Queues that there may be, if there are no more than was expected. */
+int
+qs_stats_queues_max(void)
+{
+	return max_statistics;
+}
+
 /* Some more than a part of all, as hashes do not spread evenly. */
 static int32
 entries_per_partition(void)

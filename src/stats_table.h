@@ -144,6 +144,7 @@ typedef struct QsStatsUse
 
 extern void qs_stats_table_init(void);
 extern bool qs_stats_exist(void);
+extern int	qs_stats_queues_max(void);
 
 extern void qs_stats_mark(TransactionId xid);
 extern void qs_stats_unmark(void);

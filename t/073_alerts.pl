@@ -181,6 +181,33 @@ $reader->quit;
 $standby->stop;
 is_resolved('a standby');
 
+# What waits in a queue is known at once, though its row cannot tell while a long
+# transaction goes on; how old it is, after a sample.
+my $tenant = '00000000-0000-4000-8000-000000000001';
+$session->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queues');
+$writer->query_safe("INSERT INTO tenants (id) VALUES ('$tenant'); SET app.current_tenant = '$tenant'");
+$writer->query_safe("SELECT queue_create('q', alert_depth => 5, alert_age => '1 hour')");
+$writer->query_safe("SELECT FROM queue_enqueue_many('q', array_fill('1'::jsonb, ARRAY[4]))");
+is(watch('0 s'), 0, 'four jobs');
+$writer->query_safe("SELECT queue_enqueue('q', '1')");
+is(watch('0 s'), 1, 'five jobs');
+is( $node->safe_psql('postgres',
+		'SELECT alert, value, depth FROM alert_history a JOIN queues q ON q.id = a.queue_id'),
+	'depth|5|0',
+	'raised, while the row says nothing');
+$writer->query_safe("SELECT queue_complete(job_id, lease_token) FROM queue_claim('q', max_jobs => 2)");
+is(watch('0 s'), 1, 'three jobs');
+$node->safe_psql('postgres', "SELECT FROM _queue_task('sample')");
+is(watch('61 minutes'), 2, 'three jobs for an hour, and a transaction');
+is( $node->safe_psql('postgres',
+		"SELECT a.alert, oldest_claimable_at IS NULL FROM alert_history a JOIN queues q ON q.id = a.queue_id WHERE resolved_at IS NULL"),
+	'age|t',
+	'raised, while the row says nothing');
+$session->query_safe('COMMIT');
+$writer->query_safe("SELECT queue_purge('q')");
+is(watch('61 minutes'), 2, 'both are over');
+$writer->query_safe('RESET app.current_tenant');
+
 # Two at once: the second does nothing.
 $session->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queues');
 $writer->query_safe(
