@@ -34,7 +34,8 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
 REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
 ISOLATION = $(patsubst specs/%.spec,%,$(sort $(wildcard specs/*.spec)))
-EXTRA_CLEAN = src/*.d $(realpath tmp_check) tmp_check
+EXTRA_CLEAN = src/*.d worker/*.[do] queue_worker $(realpath tmp_check) tmp_check
+WORKER_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard worker/*.c)))
 
 PG_CONFIG ?= pg_config
 
@@ -66,8 +67,25 @@ ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
--include $(OBJS:.o=.d)
-$(OBJS): Makefile
+-include $(OBJS:.o=.d) $(WORKER_OBJS:.o=.d)
+$(OBJS) $(WORKER_OBJS): Makefile
+
+# The program queue_worker, beside the extension. PGXS makes one or the other.
+version := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" queue_service.control)
+$(WORKER_OBJS): override CPPFLAGS += -isystem $(includedir) \
+	-isystem $(includedir_internal) -DVERSION='"$(version)"'
+queue_worker: $(WORKER_OBJS)
+	$(CC) $(CFLAGS) $^ $(libpq_pgport) -lm $(LDFLAGS) $(LDFLAGS_EX) -o $@
+all: queue_worker
+install: install-worker
+install-worker: queue_worker
+	$(MKDIR_P) '$(DESTDIR)$(bindir)' '$(DESTDIR)$(mandir)/man1'
+	$(INSTALL_PROGRAM) queue_worker '$(DESTDIR)$(bindir)/queue_worker'
+	$(INSTALL_DATA) doc/queue_worker.1 '$(DESTDIR)$(mandir)/man1/queue_worker.1'
+uninstall: uninstall-worker
+uninstall-worker:
+	rm -f '$(DESTDIR)$(bindir)/queue_worker' '$(DESTDIR)$(mandir)/man1/queue_worker.1'
+.PHONY: install-worker uninstall-worker
 
 else
 
