@@ -98,7 +98,7 @@ SELECT pg_temp.next('stays');
 SELECT pg_temp.enqueue('both', 'a', 'u1 u2');
 SELECT created FROM queue_enqueue_critical('both', '"c1"', 'c1', group_key => 'a');
 SELECT pg_temp.next('both'), pg_temp.next('both');
-SELECT pg_temp.complete('u1'), pg_temp.next('both'), pg_temp.next('both');
+SELECT pg_temp.complete('u1'), pg_temp.next('both'), pg_temp.next('both'), pg_temp.enqueue('both', 'a', 'u4'), pg_temp.next('both');
 SELECT pg_temp.complete('c1'), pg_temp.next('both');
 -- by priority and time then
 SELECT count(*) FROM (VALUES (0, '0'), (5, '1 hour'), (5, '0'), (-1, '-1 hour')) j (p, t), queue_enqueue('both', to_jsonb(p || ' ' || t), group_key => 'a', priority => p, run_at => now() + t::interval);
@@ -163,6 +163,9 @@ SELECT * FROM pg_temp.groups WHERE group_key IN ('e', 'i');
 SELECT queue_purge('both', 'all') > 0 AS purged, pg_temp.enqueue('both', 'a', 'u1 u2 u3 u4 u5'), pg_temp.enqueue('both', 'b', 'b1 b2');
 SELECT created FROM queue_enqueue_critical('both', '"c2"', 'c2', group_key => 'b');
 SELECT queue_set('both', group_concurrency => 3) IS NOT NULL AS set;
+-- ... as does who comes, and nobody is overtaken
+SELECT pg_temp.enqueue('both', 'b', 'b3');
+TABLE pg_temp.groups;
 SELECT done, error FROM queue_maintain() WHERE task = 'groups';
 TABLE pg_temp.groups;
 SELECT queue_set('both', group_concurrency => 1) IS NOT NULL AS set, pg_temp.enqueue('both', 'a', 'u6');
