@@ -1484,6 +1484,17 @@ AS 'MODULE_PATHNAME', 'queue_peek';
 COMMENT ON FUNCTION @extschema@.queue_peek(text, integer) IS
 'The jobs that the next claims would return, in their order, without claiming them.';
 
+CREATE FUNCTION @extschema@.queue_explain(
+	job_id uuid,
+	OUT reason text,
+	OUT detail text,
+	OUT until timestamptz)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 3
+AS 'MODULE_PATHNAME', 'queue_explain';
+COMMENT ON FUNCTION @extschema@.queue_explain(uuid) IS
+'Why a job does not run, a row for each reason, the first one first; until is when that ends, if it is known.';
+
 CREATE FUNCTION @extschema@._queue_stats(
 	OUT tenant_id uuid,
 	OUT queue_id uuid,
@@ -1654,7 +1665,7 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
 	producer constant text[] := ARRAY['queue_enqueue', 'queue_enqueue_critical', 'queue_enqueue_many',
-		'queue_job', 'queue_cancel'];
+		'queue_job', 'queue_explain', 'queue_cancel'];
 	worker constant text[] := ARRAY['queue_claim', 'queue_complete', 'queue_complete_many',
 		'queue_complete_and_claim', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many',
 		'queue_snooze', 'queue_release', 'queue_wait',

@@ -20,6 +20,7 @@ SELECT attack.try('SELECT kind, job_id FROM queue_complete_and_claim(''alpha'', 
 -- attack: Look at, cancel or revive a foreign job
 -- fails: the row is looked for with the tenant of the call
 SELECT attack.try('SELECT * FROM queue_job({waiting})');
+SELECT attack.try('SELECT * FROM queue_explain({waiting})');
 SELECT attack.try('SELECT * FROM queue_job({finished})');
 SELECT attack.try('SELECT outcome FROM queue_cancel({waiting})');
 SELECT attack.try('SELECT outcome FROM queue_retry({dead})');

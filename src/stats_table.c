@@ -60,6 +60,7 @@ typedef struct Entry
 	int64		flush_wait;
 	TimestampTz counted_at;
 	TimestampTz changed_at;
+	TimestampTz claimed_at;		/* of the last claim */
 	QsStatsCounts counts;
 	int64		before[QS_NEVENTS]; /* events that the row has from before */
 	QsStatsMark marks[2];		/* the last sample, and the one before */
@@ -440,6 +441,8 @@ qs_stats_apply(const pg_uuid_t *queue, const QsStatsChange *change,
 	{
 		add_change(entry, change, xid);
 		entry->changed_at = now;
+		if (change->counts.events[QS_CLAIMED] > 0)
+			entry->claimed_at = now;
 	}
 	if (entry != NULL)
 	{
@@ -606,6 +609,7 @@ fill_view(const Entry *entry, uint64 triggers, QsStatsView *view)
 	view->flush_wait = entry->flush_wait;
 	view->counted_at = entry->counted_at;
 	view->changed_at = entry->changed_at;
+	view->claimed_at = entry->claimed_at;
 	view->counts = entry->counts;
 	view->totals_known = entry->totals_known;
 	for (int i = 0; i < QS_NEVENTS; i++)

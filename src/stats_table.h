@@ -124,6 +124,7 @@ typedef struct QsStatsView
 	int64		flush_wait;		/* until then from the flush before */
 	TimestampTz counted_at;		/* 0: never */
 	TimestampTz changed_at;
+	TimestampTz claimed_at;		/* 0: not since the entry was made */
 	QsStatsCounts counts;
 	bool		totals_known;	/* of the events, with those before the entry */
 	int64		totals[QS_NEVENTS];

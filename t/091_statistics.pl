@@ -336,5 +336,13 @@ foreach my $mode ('fast', 'immediate')
 	$totals = events($q);
 }
 
+# Whether anybody claims is a reason why a job waits.
+$q = queue();
+query(insert($q, 1, 2));
+my $reasons = "SELECT string_agg(reason || ': ' || detail, ', ') FROM queue_explain((SELECT id FROM jobs @{[where($q, 2)]}))";
+is(query($reasons), 'behind: 1 job comes before it, unclaimed: no claim from the queue is on record', 'nobody claims');
+query(claim($q));
+is(query($reasons), 'none: the next claim takes it', 'somebody has claimed');
+
 $node->stop;
 done_testing();
