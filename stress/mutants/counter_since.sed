@@ -1,0 +1,2 @@
+# counters equal what there is
+s/if \(entry->recounting && is_running\(xid\)\)/if (false)/
