@@ -10,7 +10,6 @@
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "storage/lmgr.h"
-#include "tcop/tcopprot.h"
 #include "worker.h"
 
 /*
@@ -106,13 +105,13 @@ qs_describe_worker(BackgroundWorker *worker, const char *function,
 }
 
 /*
- * Sets the handlers of a process of ours, and lets signals in. die() ends it
- * with code 1, after which it may be started again.
+ * Sets the handlers of a process of ours, and lets signals in. As terminate,
+ * die() ends it with code 1, after which it may be started again.
  */
 void
-qs_worker_signals(void)
+qs_worker_signals(pqsigfunc terminate)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, terminate);
 	BackgroundWorkerUnblockSignals();
 }

@@ -18,6 +18,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -209,7 +210,19 @@ qs_worker_is_listed(void)
 	return false;
 }
 
-/* One who was started for one database ends for good when that is gone. */
+/* Ends for good, with the worker that it has started. */
+static void
+end_launcher(const Kept *kept)
+{
+	if (kept->worker != NULL)
+		TerminateBackgroundWorker(kept->worker);
+	proc_exit(0);
+}
+
+/*
+ * One who was started for one database ends for good when that is gone, or he
+ * is terminated; nobody else could end his worker but by a restart.
+ */
 void
 qs_launcher_main(Datum database)
 {
@@ -217,7 +230,7 @@ qs_launcher_main(Datum database)
 	Kept	   *kept;
 	int			count;
 
-	qs_worker_signals();
+	qs_worker_signals(OidIsValid(only) ? SignalHandlerForShutdownRequest : die);
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	MemoryContextSwitchTo(TopMemoryContext);
 	count = list_databases(only, &kept);
@@ -225,6 +238,8 @@ qs_launcher_main(Datum database)
 	{
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
+		if (ShutdownRequestPending)
+			end_launcher(&kept[0]);
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;

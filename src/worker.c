@@ -25,6 +25,7 @@
 #include "storage/latch.h"
 #include "task.h"
 #include "task_log.h"
+#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -292,7 +293,7 @@ become_worker(void)
 void
 qs_worker_main(Datum database)
 {
-	qs_worker_signals();
+	qs_worker_signals(die);
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database),
 											  InvalidOid, 0);
 	if (!become_worker())

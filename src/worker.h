@@ -5,7 +5,8 @@
  * The launcher is connected to no database, so it stands in nobody's way. It
  * starts a worker for each database that it keeps, and another one when that
  * has ended; there is one launcher for the databases of
- * queue_service.databases, and one for each that queue_worker_start() names.
+ * queue_service.databases, and one for each that queue_worker_start() names. To
+ * terminate the latter ends it for good, and its worker; the former comes again.
  *
  * A worker leaves when somebody wants its database to himself (DROP, RENAME,
  * as a template), and is not started again meanwhile. It waits for an extension
@@ -35,6 +36,6 @@ extern bool qs_worker_is_listed(void);
 extern bool qs_database_is_wanted(Oid database);
 extern void qs_describe_worker(BackgroundWorker *worker, const char *function,
 							   const char *type);
-extern void qs_worker_signals(void);
+extern void qs_worker_signals(pqsigfunc terminate);
 
 #endif							/* QS_WORKER_H */

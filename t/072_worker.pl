@@ -131,8 +131,21 @@ $pid = $node->safe_psql('three', 'SELECT queue_worker_start()');
 is($pid, pid('three'), 'queue_worker_start() starts one');
 is($node->safe_psql('three', 'SELECT queue_worker_start()'), $pid, 'once');
 is($node->safe_psql('postgres', $launchers), 2, 'with a launcher');
-$node->safe_psql('three', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'queue_service %' AND coalesce(datname, 'three') = 'three'");
+$node->safe_psql('three', "SELECT pg_terminate_backend($pid)");
 ok($node->poll_query_until('three', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue_service worker' AND datname = 'three' AND pid <> $pid"), 'and comes again');
+
+# and is stopped, as doc/operations.md says
+my $stop = q(SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+	WHERE l.locktype = 'userlock' AND l.classid = 1903389696 AND d.datname = current_database());
+is($node->safe_psql('three', $stop), 't', 'its launcher is ended');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'queue_service worker' AND datname = 'three'"), 'with the worker');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue_service launcher'"), 'and is gone');
+my $other = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'queue_service launcher'");
+is($node->safe_psql('one', $stop), 't', 'the launcher of the setting is ended, too');
+ok($node->poll_query_until('one', "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'userlock' AND classid = 1903389696 AND pid <> $other AND database = (SELECT oid FROM pg_database WHERE datname = 'one')"), 'and comes again');
+is($node->safe_psql('postgres', $launchers), 1, 'the one that was ended before it does not');
+is($node->safe_psql('three', $stop), '', 'there is nothing left to stop');
+isnt($node->safe_psql('three', 'SELECT queue_worker_start()'), '', 'it can be started again');
 
 # a crash
 kill('KILL', pid('three'));
