@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "fair.h"
+#include "fault.h"
 #include "miscadmin.h"
 #include "queue_note.h"
 #include "ready_direct.h"
@@ -70,6 +71,7 @@ add_members(QsCall *call, const char *name, const QsRingTicket *ticket)
 	PushActiveSnapshot(GetLatestSnapshot());
 	count = (int) qs_read(&select_members, call, args, NULL, 0);
 	PopActiveSnapshot();
+	QS_FAULT_POINT("members");
 	for (int i = 0; i < count && added; i++)
 	{
 		bool		isnull;
@@ -92,7 +94,7 @@ fill(QsCall *call, const char *name, const QsRingSource *source,
 	LOCKTAG		tag;
 
 	/* no catalog has objects of this class; two names may share one */
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, call->cat->queues, (uint32) hash,
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, call->cat->rate_limits, (uint32) hash,
 					   (uint16) (hash >> 32));
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	state = qs_ring_open(name, source, call->now, ticket);
@@ -183,6 +185,7 @@ is_served(QsFair *fair, QsQueue *queue)
 	if (qs_queue_by_id(fair->call, &fair->turn.queue, queue) &&
 		strcmp(queue->name, fair->name) == 0 && !queue->paused)
 		return true;
+	QS_FAULT_POINT("served");
 	if (!qs_queue_read(fair->call, &fair->turn.queue, queue) ||
 		strcmp(queue->name, fair->name) != 0)
 		qs_ring_remove(&fair->ticket, &fair->turn);

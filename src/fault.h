@@ -17,6 +17,8 @@
  *	 apply		a transaction has committed, and its statistics are not counted yet
  *	 counted	a queue was recounted, and what was found is not in its statistics
  *	 group		the lock of a group was taken, and nothing was looked at yet
+ *	 members	the queues of a ring were read, and are not in it yet
+ *	 served		a member has the turn whose definition is to be read anew
  *	 announce	a new entry is in the index, and is about to be announced
  */
 #ifndef QS_FAULT_H
