@@ -173,11 +173,11 @@ build_with_faults()
 	local dir=$QS_BUILD/faults
 
 	mkdir -p "$dir/source"
-	rm -rf "$dir/root" "$dir"/source/{src,worker,doc}
+	rm -rf "$dir/root" "$dir/source/src"
 	cp -al "$QS_BUILD/root" "$dir/root"
 	cp -Rpu "$src/Makefile" "$src/queue_service.control" \
-		"$src"/queue_service--*.sql "$src"/{src,worker,doc} "$dir/source"
-	rm -f "$dir"/source/{src,worker}/*.[od] "$dir"/source/*.so
+		"$src"/queue_service--*.sql "$src/src" "$dir/source"
+	rm -f "$dir"/source/src/*.[od] "$dir"/source/*.so
 	make -s -j"$(nproc)" -C "$dir/source" PG_CONFIG="$PG_CONFIG" \
 		COPT=-DQS_FAULT_POINTS all >&2
 	make -s -C "$dir/source" PG_CONFIG="$PG_CONFIG" DESTDIR="$dir/root" install >&2
