@@ -71,6 +71,8 @@ include $(PGXS)
 $(OBJS) $(WORKER_OBJS): Makefile
 
 # The program queue_worker, beside the extension. PGXS makes one or the other.
+# Tests build the extension alone, in copies without the program's sources.
+ifneq ($(WORKER_OBJS),)
 version := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" queue_service.control)
 $(WORKER_OBJS): override CPPFLAGS += -isystem $(includedir) \
 	-isystem $(includedir_internal) -DVERSION='"$(version)"'
@@ -86,6 +88,7 @@ uninstall: uninstall-worker
 uninstall-worker:
 	rm -f '$(DESTDIR)$(bindir)/queue_worker' '$(DESTDIR)$(mandir)/man1/queue_worker.1'
 .PHONY: install-worker uninstall-worker
+endif
 
 else
 
