@@ -15,6 +15,7 @@
 #                           flat it stays, bench-wakeup how soon a worker has a
 #                           job, bench-limited what a limit costs a queue,
 #                           bench-limits what it costs to ask one,
+#                           bench-fair whom claims for all tenants serve,
 #                           bench-peers how other queues do, bench-purge what
 #                           it costs to delete finished jobs, bench-tokens
 #                           draws a bucket over time; see bench/RESULTS.md
@@ -60,7 +61,7 @@ override with_llvm = no
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
 	check-assert check-cron check-limits check-mutants fuzz bench bench-flat bench-endurance \
-	bench-wakeup bench-limited bench-limits bench-peers bench-purge bench-tokens stress \
+	bench-wakeup bench-limited bench-limits bench-fair bench-peers bench-purge bench-tokens stress \
 	stress-limits stress-groups quickstart psql
 
 ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
@@ -116,7 +117,7 @@ fuzz:
 	@fuzz/run
 bench:
 	@bench/run slices
-bench-flat bench-endurance bench-wakeup bench-limited bench-limits bench-peers bench-purge bench-tokens:
+bench-flat bench-endurance bench-wakeup bench-limited bench-limits bench-fair bench-peers bench-purge bench-tokens:
 	@bench/run $(@:bench-%=%)
 stress:
 	@stress/run

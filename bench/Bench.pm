@@ -110,15 +110,15 @@ sub wal_position
 	return sql("SELECT pg_current_wal_insert_lsn() - '0/0'");
 }
 
-# One slice of pgbench: options are script, clients, variables, async (commit
-# without a flush), rate (a second, in all) and either transactions (in all) or
+# One slice of pgbench: options are script, clients, variables, tenant (empty for
+# all of them), async (commit without a flush), rate (a second, in all) and either transactions (in all) or
 # seconds. Returns the transactions done, their rate, and CPU us and bytes of WAL
 # of all together.
 sub pgbench
 {
 	my (%o) = @_;
 	my $clients = $o{clients};
-	local $ENV{PGOPTIONS} = "-c app.current_tenant=$tenant" .
+	local $ENV{PGOPTIONS} = '-c app.current_tenant=' . ($o{tenant} // $tenant) .
 	  ($o{async} ? ' -c synchronous_commit=off' : '');
 	my @command = ('pgbench', '-n', '-M', 'prepared', '-c', $clients,
 		'-j', $clients > 1 ? 2 : 1, '-f', write_file('script.sql', $o{script}),
