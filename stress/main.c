@@ -114,31 +114,21 @@ set_up(PGconn *conn)
 	}
 }
 
-/* Completes what can be claimed of a queue. Returns how many that were. */
+/*
+ * Completes what can be claimed of the queues of a name, for all tenants.
+ * Returns how many that were.
+ */
 static int
-drain_queue(Client *client, int tenant, int queue)
+drain_queue(Client *client, int queue)
 {
 	int			claimed;
 
-	if (client->conn == NULL || client->tenant != tenant)
-	{
-		client->tenant = tenant;
+	if (client->conn == NULL)
 		client_connect(client);
-	}
 	claimed = client_claim(client, queue, 50, 5000);
 	if (client->nleases > 0)
 		client_complete(client, 0, client->nleases, false);
 	return claimed;
-}
-
-static int
-find_tenant(const char *id)
-{
-	int			i = 0;
-
-	while (i < NTENANTS - 1 && strcmp(tenants[i], id) != 0)
-		i++;
-	return i;
 }
 
 static int
@@ -151,8 +141,8 @@ find_name(const char *name)
 }
 
 /*
- * Completes what is left, as a plain worker does, until nothing is, or nothing
- * more can be claimed. All that is delayed or leased is due sooner than that.
+ * Completes what is left, as a plain worker for all tenants does, until nothing
+ * is, or nothing more can be claimed. All that is delayed or leased is due sooner than that.
  * If jobs come back for ever, it gives up after so many seconds.
  */
 static void
@@ -164,21 +154,21 @@ drain(PGconn *conn, long seconds)
 	int			queues;
 
 	client->number = nclients;
+	client->tenant = -1;
 	client->calm = true;
 	client->random = seed;
 	PQclear(run_or_exit(conn, "UPDATE queues SET paused = false WHERE paused"));
 	do
 	{
 		PGresult   *result =
-		run_or_exit(conn, "SELECT tenant_id, name FROM queues"
+		run_or_exit(conn, "SELECT DISTINCT name FROM queues"
 					" WHERE id IN (SELECT queue_id FROM jobs WHERE finished_at IS NULL"
 					" UNION ALL SELECT queue_id FROM critical_jobs WHERE finished_at IS NULL)"
 					" ORDER BY 1");
 
 		queues = PQntuples(result);
 		for (int i = 0; i < queues; i++)
-			if (drain_queue(client, find_tenant(PQgetvalue(result, i, 0)),
-							find_name(PQgetvalue(result, i, 1))) > 0)
+			if (drain_queue(client, find_name(PQgetvalue(result, i, 0))) > 0)
 				progress = now_us();
 		PQclear(result);
 		usleep(20000);

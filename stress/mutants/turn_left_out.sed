@@ -1,0 +1,2 @@
+# nothing is left unfinished
+s/qs_ring_announce\(&key\.queue\);/;/
