@@ -729,8 +729,8 @@ qs_ring_announce(const pg_uuid_t *queue)
 }
 
 /*
- * The queue has this name and weight, as was committed, and anything else of its
- * definition may be new; with name NULL there is no such queue any more.
+ * The queue has this name and weight, as was committed; with name NULL there is
+ * no such queue any more. What else is new in its definition is to be announced.
  */
 void
 qs_ring_queue_is(const pg_uuid_t *queue, const char *name, int32 weight)
@@ -749,11 +749,7 @@ qs_ring_queue_is(const pg_uuid_t *queue, const char *name, int32 weight)
 		member = NULL;
 	}
 	if (member != NULL)
-	{
-		pg_atomic_fetch_add_u32(&member->announced, 1);
 		qs_turns_change(&member->turns, weight);
-		activate(member);
-	}
 	else if (ring != NULL && !add_member(ring, queue, weight))
 		give_up(ring);
 	LWLockRelease(shared->lock);
