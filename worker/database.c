@@ -14,29 +14,15 @@
 #define FIRST_DELAY 0.1			/* seconds, before connecting again */
 #define LONGEST_DELAY 5
 
-static void
-connect_anew(Database *db)
-{
-	const char *const keywords[] = {
-		"dbname", "client_encoding", "fallback_application_name", NULL
-	};
-	const char *const values[] = {db->options->database, "UTF8", PROGRAM, NULL};
-
-	db->conn = PQconnectStartParams(keywords, values, 1);
-	if (db->conn == NULL)
-		abort();				/* out of memory */
-	db->state = DB_CONNECTING;
-	db->wanted = PGRES_POLLING_WRITING;
-}
-
-/* Begins to connect. */
+/* Sees to it that the next step begins to connect. */
 void
 database_begin(Database *db, const Options *options)
 {
 	memset(db, 0, sizeof(*db));
 	db->options = options;
 	db->delay = FIRST_DELAY;
-	connect_anew(db);
+	db->state = DB_DOWN;
+	db->retry_at = now();
 }
 
 void
@@ -59,6 +45,23 @@ lose(Database *db, char **error)
 	db->retry_at = now() + db->delay;
 	db->delay = fmin(2 * db->delay, LONGEST_DELAY);
 	return DB_LOST;
+}
+
+static DatabaseEvent
+connect_anew(Database *db, char **error)
+{
+	const char *const keywords[] = {
+		"dbname", "client_encoding", "fallback_application_name", NULL
+	};
+	const char *const values[] = {db->options->database, "UTF8", PROGRAM, NULL};
+
+	db->conn = PQconnectStartParams(keywords, values, 1);
+	if (db->conn == NULL)
+		abort();				/* out of memory */
+	db->state = DB_CONNECTING;
+	db->wanted = PGRES_POLLING_WRITING;
+	/* it may have failed at once, and then has no socket to wait for */
+	return PQstatus(db->conn) == CONNECTION_BAD ? lose(db, error) : DB_NOTHING;
 }
 
 static DatabaseEvent
@@ -153,9 +156,7 @@ database_step(Database *db, short revents, char **error)
 	switch (db->state)
 	{
 		case DB_DOWN:
-			if (now() >= db->retry_at)
-				connect_anew(db);
-			return DB_NOTHING;
+			return now() >= db->retry_at ? connect_anew(db, error) : DB_NOTHING;
 		case DB_CONNECTING:
 			return revents == 0 ? DB_NOTHING : go_on_connecting(db, error);
 		default:

@@ -59,6 +59,7 @@ typedef struct Worker
 	double		heartbeat_at;
 	double		pause_until;	/* nothing is sent before */
 	bool		stopping;
+	double		give_up_at;		/* if the server cannot be reached, then */
 	int			status;			/* to exit with */
 } Worker;
 
@@ -404,6 +405,7 @@ stop(Worker *worker)
 	if (worker->stopping)
 		return;
 	worker->stopping = true;
+	worker->give_up_at = now() + worker->options->grace;
 	/* nobody needs to hear that there is work */
 	database_end(&worker->wait);
 }
@@ -566,6 +568,12 @@ step_handlers(Worker *worker)
 	}
 }
 
+static bool
+is_connected(const Worker *worker)
+{
+	return worker->work.state == DB_IDLE || worker->work.state == DB_BUSY;
+}
+
 /* Milliseconds until something is to be done without being told. */
 static int
 next_time(const Worker *worker)
@@ -576,6 +584,8 @@ next_time(const Worker *worker)
 		time = fmin(time, worker->work.retry_at);
 	if (worker->wait.state == DB_DOWN)
 		time = fmin(time, worker->wait.retry_at);
+	if (worker->stopping && !is_connected(worker))
+		time = fmin(time, worker->give_up_at);
 	if (worker->pause_until > now())
 		time = fmin(time, worker->pause_until);
 	for (int i = 0; i < worker->options->concurrency; i++)
@@ -612,15 +622,24 @@ state_of(const Worker *worker)
 {
 	if (worker->stopping)
 		return "stopping";
-	if (worker->work.state == DB_DOWN || worker->work.state == DB_CONNECTING)
+	if (!is_connected(worker))
 		return "connecting";
 	return worker->wait.state == DB_BUSY ? "waiting for work" : "working";
 }
 
-/* Whether there is nothing left to do. */
+/*
+ * Whether nothing is left to do, or to be done: jobs that the server does not hear
+ * of are claimed again when their leases have run out.
+ */
 static bool
-is_over(const Worker *worker)
+is_over(Worker *worker)
 {
+	if (worker->stopping && !is_connected(worker) &&
+		now() >= worker->give_up_at && count_jobs(worker, JOB_RUNS) == 0)
+	{
+		worker->status = EX_UNAVAILABLE;
+		return true;
+	}
 	return (worker->stopping || worker->drained) &&
 		worker->statement == STATEMENT_NONE &&
 		count_jobs(worker, JOB_NONE) == worker->options->concurrency;
