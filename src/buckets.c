@@ -123,21 +123,19 @@ attach(void *memory, LWLockPadded *locks, bool found)
 }
 
 static const QsShmem part = {
-	"queue_service_buckets", PARTITIONS, shared_size, attach
+	.name = "queue_service_buckets", .nlocks = PARTITIONS,
+	.size = shared_size, .attach = attach,
+	.setting = {
+		"queue_service.max_buckets",
+		"Token buckets that there is shared memory for.",
+		&max_buckets, 64, 10000000, 0
+	}
 };
 
 /* Asks for shared memory while the server starts, after the limits' clock. */
 void
 qs_buckets_init(void)
 {
-	bool		preloaded = process_shared_preload_libraries_in_progress;
-
-	/* without preload it has no effect, but may stand in a file all the same */
-	DefineCustomIntVariable("queue_service.max_buckets",
-							"Token buckets that there is shared memory for.",
-							NULL, &max_buckets, 16384, 64, 10000000,
-							preloaded ? PGC_POSTMASTER : PGC_SIGHUP,
-							0, NULL, NULL, NULL);
 	(void) qs_shmem_use(&part);
 }
 

@@ -2,14 +2,13 @@
  * claim_tokens.c
  *	  The tokens of claims, and of enqueues: see claim_tokens.h.
  *
- * What a transaction took is kept in a list, with the level of the
- * subtransaction that took it.
+ * What a transaction took is kept in a list, and given back if it is rolled back.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "claim_tokens.h"
-#include "utils/memutils.h"
+#include "level_list.h"
 #include "waiters.h"
 
 typedef struct Taken
@@ -19,55 +18,28 @@ typedef struct Taken
 	QsGrant		grant;
 } Taken;
 
-static Taken *taken = NULL;
-static int	ntaken = 0;
-static int	taken_allocated = 0;
+static void give_back(void *entry);
+
+static QsLevelList taken = {.entry_size = sizeof(Taken), .undo = give_back};
 
 static void
-reserve(void)
+give_back(void *entry)
 {
-	if (ntaken < taken_allocated)
-		return;
-	taken_allocated = Max(16, 2 * taken_allocated);
-	taken = taken == NULL ?
-		MemoryContextAlloc(TopMemoryContext, taken_allocated * sizeof(Taken)) :
-		repalloc_huge(taken, taken_allocated * sizeof(Taken));
-}
+	Taken	   *place = entry;
 
-/* Gives back what was taken at a level or below. */
-static void
-give_back_from(int level)
-{
-	while (ntaken > 0 && taken[ntaken - 1].level >= level)
-	{
-		ntaken--;
-		qs_limiter_abort(&taken[ntaken].grant);
-		if (qs_waiters_exist())
-			qs_wake(&taken[ntaken].queue);
-	}
+	qs_limiter_abort(&place->grant);
+	if (qs_waiters_exist())
+		qs_wake(&place->queue);
 }
 
 static void
 at_end(XactEvent event, void *arg pg_attribute_unused())
 {
 	if (event == XACT_EVENT_ABORT)
-		give_back_from(0);
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-		ntaken = 0;
-}
-
-static void
-at_sub_end(SubXactEvent event, SubTransactionId id pg_attribute_unused(),
-		   SubTransactionId parent pg_attribute_unused(),
-		   void *arg pg_attribute_unused())
-{
-	int			level = GetCurrentTransactionNestLevel();
-
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		give_back_from(level);
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
-		for (int i = ntaken - 1; i >= 0 && taken[i].level >= level; i--)
-			taken[i].level = level - 1;
+		qs_level_list_undo(&taken);
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT ||
+		event == XACT_EVENT_PREPARE)
+		qs_level_list_clear(&taken);
 }
 
 /* Registers the callbacks; once a session. */
@@ -75,7 +47,7 @@ void
 qs_tokens_init(void)
 {
 	RegisterXactCallback(at_end, NULL);
-	RegisterSubXactCallback(at_sub_end, NULL);
+	qs_level_list_init(&taken);
 }
 
 static bool
@@ -110,18 +82,16 @@ qs_tokens_begin(QsTokens *tokens, QsCall *call, const QsQueue *queue,
 static int
 note_taken(const QsQueue *queue, const QsGrant *grant)
 {
-	Taken	   *entry = &taken[ntaken];
+	Taken		entry = {.queue = queue->id, .grant = *grant};
 
-	entry->level = GetCurrentTransactionNestLevel();
-	entry->queue = queue->id;
-	entry->grant = *grant;
-	return ntaken++;
+	qs_level_list_add(&taken, &entry);
+	return taken.count - 1;
 }
 
 static void
 take(QsTokens *tokens)
 {
-	reserve();
+	qs_level_list_reserve(&taken);
 	qs_limiter_take(tokens->call, &tokens->request, &tokens->grant);
 	tokens->asked = true;
 	if (tokens->grant.tokens == 0)
@@ -167,7 +137,7 @@ qs_tokens_take(QsCall *call, const QsQueue *queue, const char *limiter,
 	};
 	QsGrant		grant;
 
-	reserve();
+	qs_level_list_reserve(&taken);
 	qs_limiter_take(call, &request, &grant);
 	if (grant.tokens > 0)
 		note_taken(queue, &grant);
@@ -183,5 +153,5 @@ qs_tokens_end(QsTokens *tokens)
 		return;
 	qs_limiter_give_back(tokens->call, &tokens->request, &tokens->grant,
 						 tokens->grant.tokens - tokens->used);
-	taken[tokens->entry].grant = tokens->grant;
+	((Taken *) qs_level_list_at(&taken, tokens->entry))->grant = tokens->grant;
 }

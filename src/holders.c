@@ -138,19 +138,20 @@ attach(void *memory, LWLockPadded *locks, bool found)
 		init_partition(&shared->partitions[i], &locks[i].lock, &rest);
 }
 
-static const QsShmem part = {"queue_service_holders", PARTITIONS, size, attach};
+static const QsShmem part = {
+	.name = "queue_service_holders", .nlocks = PARTITIONS,
+	.size = size, .attach = attach,
+	.setting = {
+		"queue_service.max_holders",
+		"Permits and slots that can be held at once.",
+		&max_holders, 64, 10 * 1000 * 1000, 0
+	}
+};
 
 /* Asks for shared memory while the server starts. */
 void
 qs_holders_init(void)
 {
-	/* without preload it has no effect, but may stand in a file all the same */
-	DefineCustomIntVariable("queue_service.max_holders",
-							"Permits and slots that can be held at once.",
-							NULL, &max_holders, 32768, 64, 10 * 1000 * 1000,
-							process_shared_preload_libraries_in_progress ?
-							PGC_POSTMASTER : PGC_SIGHUP,
-							0, NULL, NULL, NULL);
 	(void) qs_shmem_use(&part);
 }
 

@@ -73,7 +73,10 @@ attach(void *memory, LWLockPadded *locks, bool found)
 		memset(seen, 0, shared_size());
 }
 
-static const QsShmem part = {"queue_service horizon", 1, shared_size, attach};
+static const QsShmem part = {
+	.name = "queue_service horizon", .nlocks = 1,
+	.size = shared_size, .attach = attach
+};
 
 void
 qs_horizon_init(void)

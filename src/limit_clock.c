@@ -56,7 +56,10 @@ attach(void *memory, LWLockPadded *locks pg_attribute_unused(), bool found)
 	pg_atomic_init_u64(&shared_clock->noted, (uint64) now);
 }
 
-static const QsShmem part = {"queue_service_clock", 0, clock_size, attach};
+static const QsShmem part = {
+	.name = "queue_service_clock", .nlocks = 0,
+	.size = clock_size, .attach = attach
+};
 
 void
 qs_limit_clock_init(void)

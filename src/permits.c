@@ -132,7 +132,10 @@ attach(void *memory, LWLockPadded *locks, bool found)
 		on_shmem_exit(at_stop, (Datum) 0);
 }
 
-static const QsShmem part = {"queue_service_permits", 1, permits_size, attach};
+static const QsShmem part = {
+	.name = "queue_service_permits", .nlocks = 1,
+	.size = permits_size, .attach = attach
+};
 
 void
 qs_permits_init(void)

@@ -2,22 +2,21 @@
  * queue_note.c
  *	  What a transaction does to queues: see queue_note.h.
  *
- * Notes are a list, with the level of the subtransaction that they are of; those
- * of one that is rolled back are dropped. The rest is told, in its order, when
- * the transaction has committed and its rows are visible. If there are very many,
+ * Those of a subtransaction that is rolled back are dropped. The rest is told, in
+ * its order, when the transaction has committed and its rows are visible. If there are very many,
  * the rings of the database are void instead.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "level_list.h"
 #include "miscadmin.h"
 #include "queue.h"
 #include "queue_note.h"
 #include "ring.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "waiters.h"
 
@@ -31,9 +30,7 @@ typedef struct Note
 	char		name[QS_NAME_BYTES + 1];	/* empty: it is gone */
 } Note;
 
-static Note *notes = NULL;
-static int	nnotes = 0;
-static int	notes_allocated = 0;
+static QsLevelList notes = {.entry_size = sizeof(Note)};
 static bool too_many_notes = false;
 
 static void
@@ -41,9 +38,9 @@ tell(void)
 {
 	if (too_many_notes)
 		qs_ring_void();
-	for (int i = 0; i < nnotes; i++)
+	for (int i = 0; i < notes.count; i++)
 	{
-		const Note *note = &notes[i];
+		const Note *note = qs_level_list_at(&notes, i);
 		bool		gone = note->name[0] == '\0';
 
 		qs_ring_queue_is(&note->queue, gone ? NULL : note->name, note->weight);
@@ -55,12 +52,8 @@ tell(void)
 static void
 forget(void)
 {
-	nnotes = 0;
+	qs_level_list_clear(&notes);
 	too_many_notes = false;
-	if (notes != NULL)
-		pfree(notes);
-	notes = NULL;
-	notes_allocated = 0;
 }
 
 static void
@@ -86,21 +79,6 @@ at_end(XactEvent event, void *arg pg_attribute_unused())
 	}
 }
 
-static void
-at_sub_end(SubXactEvent event, SubTransactionId id pg_attribute_unused(),
-		   SubTransactionId parent pg_attribute_unused(),
-		   void *arg pg_attribute_unused())
-{
-	int			level = GetCurrentTransactionNestLevel();
-
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		while (nnotes > 0 && notes[nnotes - 1].level >= level)
-			nnotes--;
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
-		for (int i = nnotes - 1; i >= 0 && notes[i].level >= level; i--)
-			notes[i].level = level - 1;
-}
-
 /* Registers the callbacks, if there will be shared memory. */
 void
 qs_queue_note_init(void)
@@ -108,7 +86,7 @@ qs_queue_note_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	RegisterXactCallback(at_end, NULL);
-	RegisterSubXactCallback(at_sub_end, NULL);
+	qs_level_list_init(&notes);
 }
 
 static Datum
@@ -124,19 +102,13 @@ get(Relation queues, HeapTuple row, const char *column, bool *isnull)
 static void
 add(const Note *note)
 {
-	if (nnotes == MAX_NOTES)
+	if (notes.count == MAX_NOTES)
 	{
 		too_many_notes = true;
 		return;
 	}
-	if (nnotes == notes_allocated)
-	{
-		notes_allocated = Max(16, 2 * notes_allocated);
-		notes = notes == NULL ?
-			MemoryContextAlloc(TopMemoryContext, notes_allocated * sizeof(Note)) :
-			repalloc_huge(notes, notes_allocated * sizeof(Note));
-	}
-	notes[nnotes++] = *note;
+	qs_level_list_reserve(&notes);
+	qs_level_list_add(&notes, note);
 }
 
 static void
@@ -144,7 +116,6 @@ note_of(Relation queues, HeapTuple row, Note *note)
 {
 	bool		isnull;
 
-	note->level = GetCurrentTransactionNestLevel();
 	note->queue = *DatumGetUUIDP(get(queues, row, "id", &isnull));
 	note->weight = DatumGetInt32(get(queues, row, "weight", &isnull));
 	strlcpy(note->name, TextDatumGetCString(get(queues, row, "name", &isnull)),
@@ -179,5 +150,5 @@ qs_queue_note_row(Relation queues, HeapTuple old, HeapTuple new)
 bool
 qs_queue_notes_any(void)
 {
-	return nnotes > 0 || too_many_notes;
+	return notes.count > 0 || too_many_notes;
 }

@@ -151,20 +151,20 @@ attach(void *memory, LWLockPadded *locks, bool found)
 		init_partition(&shared->partitions[i], &locks[i].lock, &rest);
 }
 
-static const QsShmem part = {"queue_service", PARTITIONS, shared_size, attach};
+static const QsShmem part = {
+	.name = "queue_service", .nlocks = PARTITIONS,
+	.size = shared_size, .attach = attach,
+	.setting = {
+		"queue_service.cache_size",
+		"Shared memory for what claims need not look at.",
+		&cache_size, 1024, 1024 * 1024, GUC_UNIT_KB
+	}
+};
 
 /* Asks for shared memory while the server starts; without it there is no cache. */
 void
 qs_cache_init(void)
 {
-	bool		preloaded = process_shared_preload_libraries_in_progress;
-
-	/* without preload it has no effect, but may stand in a file all the same */
-	DefineCustomIntVariable("queue_service.cache_size",
-							"Shared memory for what claims need not look at.",
-							NULL, &cache_size, 32 * 1024, 1024, 1024 * 1024,
-							preloaded ? PGC_POSTMASTER : PGC_SIGHUP,
-							GUC_UNIT_KB, NULL, NULL, NULL);
 	(void) qs_shmem_use(&part);
 }
 

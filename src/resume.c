@@ -77,7 +77,10 @@ attach(void *shared, LWLockPadded *locks, bool found)
 	memory->size = queues();
 }
 
-static const QsShmem part = {"queue_service_resume", 1, size, attach};
+static const QsShmem part = {
+	.name = "queue_service_resume", .nlocks = 1,
+	.size = size, .attach = attach
+};
 
 void
 qs_resume_init(void)

@@ -172,20 +172,20 @@ attach(void *memory, LWLockPadded *locks, bool found)
 	}
 }
 
-static const QsShmem part = {"queue_service_rings", 1, shared_size, attach};
+static const QsShmem part = {
+	.name = "queue_service_rings", .nlocks = 1,
+	.size = shared_size, .attach = attach,
+	.setting = {
+		"queue_service.ring_size",
+		"Shared memory for the turns of tenants.",
+		&ring_size, 64, 1024 * 1024, GUC_UNIT_KB
+	}
+};
 
 /* Asks for shared memory while the server starts; without it there are no rings. */
 void
 qs_ring_init(void)
 {
-	bool		preloaded = process_shared_preload_libraries_in_progress;
-
-	/* without preload it has no effect, but may stand in a file all the same */
-	DefineCustomIntVariable("queue_service.ring_size",
-							"Shared memory for the turns of tenants.",
-							NULL, &ring_size, 16 * 1024, 64, 1024 * 1024,
-							preloaded ? PGC_POSTMASTER : PGC_SIGHUP,
-							GUC_UNIT_KB, NULL, NULL, NULL);
 	(void) qs_shmem_use(&part);
 }
 

@@ -11,6 +11,7 @@
 #include "shmem.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
+#include "utils/guc.h"
 
 #define MAX_PARTS 16
 
@@ -49,13 +50,26 @@ startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
+static void
+define(const QsShmemSetting *setting)
+{
+	DefineCustomIntVariable(setting->name, setting->description, NULL,
+							setting->value, *setting->value, setting->min,
+							setting->max,
+							process_shared_preload_libraries_in_progress ?
+							PGC_POSTMASTER : PGC_SIGHUP,
+							setting->flags, NULL, NULL, NULL);
+}
+
 /*
- * Asks for a module's shared memory. False if the library is loaded too late
+ * Defines a module's setting, and asks for its shared memory. False if the library is loaded too late
  * for any; the module is then never attached.
  */
 bool
 qs_shmem_use(const QsShmem *part)
 {
+	if (part->setting.name != NULL)
+		define(&part->setting);
 	if (!process_shared_preload_libraries_in_progress)
 		return false;
 	if (nparts == 0)

@@ -7,6 +7,20 @@
 
 #include "storage/lwlock.h"
 
+/*
+ * A setting that says how much. Without preload it has no effect, but may stand
+ * in a file all the same.
+ */
+typedef struct QsShmemSetting
+{
+	const char *name;			/* NULL: there is none */
+	const char *description;
+	int		   *value;			/* what it is by default, to begin with */
+	int			min;
+	int			max;
+	int			flags;			/* GUC_UNIT_... */
+} QsShmemSetting;
+
 /* what one module needs */
 typedef struct QsShmem
 {
@@ -19,6 +33,8 @@ typedef struct QsShmem
 	 * with what it begins with.
 	 */
 	void		(*attach) (void *memory, LWLockPadded *locks, bool found);
+
+	QsShmemSetting setting;
 } QsShmem;
 
 extern bool qs_shmem_use(const QsShmem *part);

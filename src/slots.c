@@ -2,9 +2,8 @@
  * slots.c
  *	  The slots of limited queues: see slots.h for the rules.
  *
- * What a transaction did to slots, or will when it commits, is kept in a list,
- * with the level of the subtransaction that did it. Everything is undone from
- * the end, or done from the beginning.
+ * What a transaction did to slots, or will when it commits, is kept in a list.
+ * Everything is undone from the end, or done from the beginning.
  */
 #include "postgres.h"
 
@@ -13,10 +12,10 @@
 #include "common/hashfn.h"
 #include "fault.h"
 #include "leases.h"
+#include "level_list.h"
 #include "miscadmin.h"
 #include "slots.h"
 #include "storage/lock.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "waiters.h"
 
@@ -33,17 +32,17 @@ typedef enum ChangeKind
 
 typedef struct Change
 {
-	ChangeKind	kind;
 	int			level;
+	ChangeKind	kind;
 	bool		passed;			/* ended, and the slot went to another */
 	pg_uuid_t	queue;
 	QsHolder	lease;			/* begun or ended */
 	QsPassed	place;			/* passed */
 } Change;
 
-static Change *changes = NULL;
-static int	nchanges = 0;
-static int	changes_allocated = 0;
+static void undo(void *entry);
+
+static QsLevelList changes = {.entry_size = sizeof(Change), .undo = undo};
 
 /* the group that this session is filling */
 static bool filling = false;
@@ -58,47 +57,19 @@ make_key(QsHoldersKey *key, const pg_uuid_t *queue)
 	key->id = *queue;
 }
 
-/* Makes sure that add_change() cannot fail. */
-static void
-reserve_change(void)
-{
-	if (nchanges < changes_allocated)
-		return;
-	changes_allocated = Max(16, 2 * changes_allocated);
-	changes = changes == NULL ?
-		MemoryContextAlloc(TopMemoryContext, changes_allocated * sizeof(Change)) :
-		repalloc_huge(changes, changes_allocated * sizeof(Change));
-}
-
 static Change *
-add_change(ChangeKind kind, const pg_uuid_t *queue)
+change_at(int n)
 {
-	Change	   *change = &changes[nchanges++];
-
-	memset(change, 0, sizeof(*change));
-	change->kind = kind;
-	change->level = GetCurrentTransactionNestLevel();
-	change->queue = *queue;
-	return change;
+	return qs_level_list_at(&changes, n);
 }
 
+/* Notes a lease that begins or ends; there is room. */
 static void
-note_lease(ChangeKind kind, const pg_uuid_t *queue, const QsHolder *lease)
+add_lease(ChangeKind kind, const pg_uuid_t *queue, const QsHolder *lease)
 {
-	reserve_change();
-	add_change(kind, queue)->lease = *lease;
-}
+	Change		change = {.kind = kind, .queue = *queue, .lease = *lease};
 
-static void
-forget_changes(void)
-{
-	nchanges = 0;
-	if (changes_allocated > MANY_CHANGES)
-	{
-		pfree(changes);
-		changes = NULL;
-		changes_allocated = 0;
-	}
+	qs_level_list_add(&changes, &change);
 }
 
 static void
@@ -112,19 +83,26 @@ release(const QsHoldersKey *key, int64 token)
 static void
 find_ended_again(int64 token)
 {
-	for (int i = nchanges - 1; i >= 0; i--)
-		if (changes[i].kind == CHANGE_ENDED && changes[i].lease.token == token)
+	for (int i = changes.count - 1; i >= 0; i--)
+	{
+		Change	   *change = change_at(i);
+
+		if (change->kind == CHANGE_ENDED && change->lease.token == token)
 		{
-			changes[i].passed = false;
+			change->passed = false;
 			return;
 		}
+	}
 }
 
 static void
-undo(const Change *change)
+undo(void *entry)
 {
+	const Change *change = entry;
 	QsHoldersKey key;
 
+	if (!qs_holders_any_slots())
+		return;
 	make_key(&key, &change->queue);
 	if (change->kind == CHANGE_BEGUN)
 		release(&key, change->lease.token);
@@ -135,24 +113,12 @@ undo(const Change *change)
 	}
 }
 
-/* Undoes what was done at a level or below. */
-static void
-undo_from(int level)
-{
-	while (nchanges > 0 && changes[nchanges - 1].level >= level)
-	{
-		nchanges--;
-		if (qs_holders_any_slots())
-			undo(&changes[nchanges]);
-	}
-}
-
 static void
 commit(void)
 {
-	for (int i = 0; i < nchanges && qs_holders_any_slots(); i++)
+	for (int i = 0; i < changes.count && qs_holders_any_slots(); i++)
 	{
-		const Change *change = &changes[i];
+		const Change *change = change_at(i);
 		QsHoldersKey key;
 
 		make_key(&key, &change->queue);
@@ -167,14 +133,16 @@ commit(void)
 static void
 prepare(void)
 {
-	for (int i = 0; i < nchanges; i++)
-		if (changes[i].kind == CHANGE_PASSED)
-		{
-			QsHoldersKey key;
+	for (int i = 0; i < changes.count; i++)
+	{
+		const Change *change = change_at(i);
+		QsHoldersKey key;
 
-			make_key(&key, &changes[i].queue);
-			qs_holders_add(&key, &changes[i].place.from);
-		}
+		if (change->kind != CHANGE_PASSED)
+			continue;
+		make_key(&key, &change->queue);
+		qs_holders_add(&key, &change->place.from);
+	}
 }
 
 static void
@@ -192,16 +160,16 @@ at_end(XactEvent event, void *arg pg_attribute_unused())
 	{
 		case XACT_EVENT_COMMIT:
 			commit();
-			forget_changes();
+			qs_level_list_clear(&changes);
 			break;
 		case XACT_EVENT_PREPARE:
 			prepare();
-			forget_changes();
+			qs_level_list_clear(&changes);
 			break;
 		case XACT_EVENT_ABORT:
 			stop_filling();
-			undo_from(0);
-			forget_changes();
+			qs_level_list_undo(&changes);
+			qs_level_list_clear(&changes);
 			break;
 		default:
 			break;
@@ -213,16 +181,8 @@ at_sub_end(SubXactEvent event, SubTransactionId id pg_attribute_unused(),
 		   SubTransactionId parent pg_attribute_unused(),
 		   void *arg pg_attribute_unused())
 {
-	int			level = GetCurrentTransactionNestLevel();
-
 	if (event == SUBXACT_EVENT_ABORT_SUB)
-	{
 		stop_filling();
-		undo_from(level);
-	}
-	else if (event == SUBXACT_EVENT_COMMIT_SUB)
-		for (int i = nchanges - 1; i >= 0 && changes[i].level >= level; i--)
-			changes[i].level = level - 1;
 }
 
 /* Asks for shared memory while the server starts. */
@@ -232,6 +192,7 @@ qs_slots_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	RegisterXactCallback(at_end, NULL);
+	qs_level_list_init(&changes);
 	RegisterSubXactCallback(at_sub_end, NULL);
 }
 
@@ -282,6 +243,14 @@ fill_one(const QsHolder *lease, void *arg)
 		fill->complete = qs_holders_fill_add(&fill->slots->key, lease);
 }
 
+/* Whether this lease of a queue has ended, and still has its slot. */
+static bool
+has_ended_in(const Change *change, const pg_uuid_t *queue)
+{
+	return change->kind == CHANGE_ENDED && !change->passed &&
+		memcmp(&change->queue, queue, UUID_LEN) == 0;
+}
+
 /*
  * Fills the group, under the lock. A lease that we ended ourselves is not seen
  * any more, but has its slot until we commit.
@@ -298,10 +267,13 @@ fill_group(QsSlots *slots)
 	filling = true;
 	QS_FAULT_POINT("fill");
 	qs_leases_walk(slots->call, &slots->key.id, fill_one, &fill);
-	for (int i = 0; i < nchanges; i++)
-		if (changes[i].kind == CHANGE_ENDED && !changes[i].passed &&
-			memcmp(&changes[i].queue, &slots->key.id, UUID_LEN) == 0)
-			fill_one(&changes[i].lease, &fill);
+	for (int i = 0; i < changes.count; i++)
+	{
+		const Change *change = change_at(i);
+
+		if (has_ended_in(change, &slots->key.id))
+			fill_one(&change->lease, &fill);
+	}
 	filling = false;
 	filled = qs_holders_fill_end(&slots->key, fill.complete);
 	slots->call->now = GetCurrentTimestamp();
@@ -410,19 +382,20 @@ qs_slots_begin(QsSlots *slots, QsCall *call, const QsQueue *queue)
 static bool
 take_own(QsSlots *slots, const QsHolder *lease)
 {
-	reserve_change();
-	for (int i = 0; i < nchanges; i++)
-	{
-		QsPassed	place;
+	Change		passed = {.kind = CHANGE_PASSED, .queue = slots->key.id};
 
-		if (changes[i].kind != CHANGE_ENDED || changes[i].passed ||
-			memcmp(&changes[i].queue, &slots->key.id, UUID_LEN) != 0 ||
-			!qs_holders_pass(&slots->key, &slots->limit,
-							 changes[i].lease.token, lease, &place))
+	qs_level_list_reserve(&changes);
+	for (int i = 0; i < changes.count; i++)
+	{
+		Change	   *change = change_at(i);
+
+		if (!has_ended_in(change, &slots->key.id) ||
+			!qs_holders_pass(&slots->key, &slots->limit, change->lease.token,
+							 lease, &passed.place))
 			continue;
-		changes[i].passed = true;
-		slots->change = nchanges;
-		add_change(CHANGE_PASSED, &slots->key.id)->place = place;
+		change->passed = true;
+		slots->change = changes.count;
+		qs_level_list_add(&changes, &passed);
 		return true;
 	}
 	return false;
@@ -450,13 +423,13 @@ qs_slots_take(QsSlots *slots, const QsHolder *lease, bool may_wait)
 		return true;
 	}
 
-	reserve_change();
+	qs_level_list_reserve(&changes);
 	switch (qs_holders_take(&slots->key, &slots->limit, lease,
 							slots->call->now, &free_at))
 	{
 		case QS_GRANTED:
-			slots->change = nchanges;
-			add_change(CHANGE_BEGUN, &slots->key.id)->lease = *lease;
+			slots->change = changes.count;
+			add_lease(CHANGE_BEGUN, &slots->key.id, lease);
 			return true;
 		case QS_FULL:
 			return take_own(slots, lease);
@@ -480,7 +453,7 @@ qs_slots_give_back(QsSlots *slots, const QsHolder *lease)
 		return;
 	if (!slots->counted)
 	{
-		Change	   *change = &changes[slots->change];
+		Change	   *change = change_at(slots->change);
 		QsHoldersState state;
 
 		if (change->kind == CHANGE_PASSED ||
@@ -602,15 +575,16 @@ new_lease(QsTable *table, QsHolder *lease)
 static bool
 has_slot(const QsHolder *lease)
 {
-	int			i = nchanges - 1;
+	const Change *change;
+	int			i = changes.count - 1;
 
-	while (i >= 0 && changes[i].kind == CHANGE_ENDED)
+	while (i >= 0 && change_at(i)->kind == CHANGE_ENDED)
 		i--;
-	return i >= 0 &&
-		((changes[i].kind == CHANGE_BEGUN &&
-		  changes[i].lease.token == lease->token) ||
-		 (changes[i].kind == CHANGE_PASSED &&
-		  changes[i].place.to.token == lease->token));
+	if (i < 0)
+		return false;
+	change = change_at(i);
+	return (change->kind == CHANGE_BEGUN && change->lease.token == lease->token) ||
+		(change->kind == CHANGE_PASSED && change->place.to.token == lease->token);
 }
 
 /*
@@ -624,8 +598,10 @@ note_change(ChangeKind kind, const pg_uuid_t *queue, const QsHolder *lease)
 	QsHoldersKey key;
 
 	make_key(&key, queue);
-	if (nchanges < MANY_CHANGES || qs_holders_has(&key, lease->token))
-		note_lease(kind, queue, lease);
+	if (changes.count >= MANY_CHANGES && !qs_holders_has(&key, lease->token))
+		return;
+	qs_level_list_reserve(&changes);
+	add_lease(kind, queue, lease);
 }
 
 /* A row was written: what it was before, if leased, and what it is now. */

@@ -101,21 +101,19 @@ attach(void *memory, LWLockPadded *locks, bool found)
 }
 
 static const QsShmem part = {
-	"queue_service_statistics", QS_STATS_PARTITIONS + 1, shared_size, attach
+	.name = "queue_service_statistics", .nlocks = QS_STATS_PARTITIONS + 1,
+	.size = shared_size, .attach = attach,
+	.setting = {
+		"queue_service.max_statistics",
+		"Queues whose statistics there is shared memory for.",
+		&max_statistics, 16, 1000000, 0
+	}
 };
 
 /* Asks for shared memory while the server starts; without it nothing is counted. */
 void
 qs_stats_table_init(void)
 {
-	bool		preloaded = process_shared_preload_libraries_in_progress;
-
-	/* without preload it has no effect, but may stand in a file all the same */
-	DefineCustomIntVariable("queue_service.max_statistics",
-							"Queues whose statistics there is shared memory for.",
-							NULL, &max_statistics, 4096, 16, 1000000,
-							preloaded ? PGC_POSTMASTER : PGC_SIGHUP,
-							0, NULL, NULL, NULL);
 	if (qs_shmem_use(&part))
 		qs_stats_recount_init();
 }

@@ -41,7 +41,10 @@ attach(void *memory, LWLockPadded *locks, bool found)
 void
 qs_task_log_init(void)
 {
-	static const QsShmem part = {"queue_service_tasks", 1, log_size, attach};
+	static const QsShmem part = {
+		.name = "queue_service_tasks", .nlocks = 1,
+		.size = log_size, .attach = attach
+	};
 
 	(void) qs_shmem_use(&part);
 }

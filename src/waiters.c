@@ -83,7 +83,10 @@ attach(void *memory, LWLockPadded *locks, bool found)
 	dlist_init(&waiters->list);
 }
 
-static const QsShmem part = {"queue_service_waiters", 1, waiters_size, attach};
+static const QsShmem part = {
+	.name = "queue_service_waiters", .nlocks = 1,
+	.size = waiters_size, .attach = attach
+};
 
 /* Removes a waiter from the list; the lock is held. */
 static void
