@@ -9,24 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../lib/at_once.h"
 #include "check.h"
-
-typedef struct Event
-{
-	double		time;
-	int			change;
-} Event;
-
-static int
-compare_events(const void *a, const void *b)
-{
-	const Event *first = a;
-	const Event *second = b;
-
-	if (first->time != second->time)
-		return first->time < second->time ? -1 : 1;
-	return first->change - second->change;
-}
 
 /* The most runs of one group at the same time, of all groups of the queue. */
 int
@@ -34,28 +18,21 @@ most_at_once(const Job *jobs, const Run *runs, int nruns, int queue)
 {
 	Event	   *events = malloc((2 * nruns + 1) * sizeof(Event));
 	int			most = 0;
+	int			most_of_group;
 
 	for (int group = 0; group < GROUPS; group++)
 	{
-		int			count = 0;
-		int			now = 0;
+		Event	   *end = events;
 
 		for (int i = 0; i < nruns; i++)
 		{
 			const Job  *job = &jobs[runs[i].job];
 
-			if (job->queue != queue || job->group != group ||
-				runs[i].until <= runs[i].from)
-				continue;
-			events[count++] = (Event) {runs[i].from, 1};
-			events[count++] = (Event) {runs[i].until, -1};
+			if (job->queue == queue && job->group == group)
+				end = note_interval(end, runs[i].from, runs[i].until);
 		}
-		qsort(events, count, sizeof(Event), compare_events);
-		for (int i = 0; i < count; i++)
-		{
-			now += events[i].change;
-			most = now > most ? now : most;
-		}
+		most_of_group = most_events(events, end - events);
+		most = most_of_group > most ? most_of_group : most;
 	}
 	free(events);
 	return most;

@@ -11,21 +11,19 @@
  * fails for good blocks it until the supervisor sends it back. In "three" three
  * run at once, and a failed one lets the next pass.
  */
-#include <libpq-fe.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
 #include <unistd.h>
 
+#include "../lib/at_once.h"
+#include "../lib/connection.h"
 #include "check.h"
 
 #define CLIENTS 64
 #define WAITING 600				/* jobs that producers leave */
 #define MAX_JOBS 1000000
-#define TENANT "01890000-0000-7000-8000-000000000001"
 
 static const char *const queues[] = {"one", "three"};
 
@@ -34,8 +32,7 @@ static const char *const queues[] = {"one", "three"};
 
 typedef struct Client
 {
-	PGconn	   *conn;
-	unsigned	seed;
+	Connection	link;
 	Run		   *runs;
 	int			count;
 	int			allocated;
@@ -53,94 +50,6 @@ static int	njobs = 0;
 static int	unfinished = 0;		/* about */
 static volatile bool producing = true;
 static volatile bool stopping = false;
-static long refused[3];			/* deadlocks, serialization failures, others */
-
-static double
-now(void)
-{
-	struct timeval tv;
-
-	gettimeofday(&tv, NULL);
-	return tv.tv_sec + tv.tv_usec / 1e6;
-}
-
-static int
-pick(Client *client, int n)
-{
-	return rand_r(&client->seed) % n;
-}
-
-static void
-connect_client(Client *client)
-{
-	while (client->conn == NULL)
-	{
-		PGconn	   *conn = PQconnectdb("");
-
-		/* a claim that a crash undoes would be counted all the same */
-		if (PQstatus(conn) == CONNECTION_OK)
-			PQclear(PQexec(conn, "SET app.current_tenant = '" TENANT "';"
-						   " SET client_min_messages = error;"
-						   " SET queue_service.async_claim = off"));
-		if (PQstatus(conn) == CONNECTION_OK)
-			client->conn = conn;
-		else
-		{
-			PQfinish(conn);
-			usleep(20000);
-		}
-	}
-}
-
-static void
-note_error(Client *client, const char *sql, const PGresult *result)
-{
-	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-
-	if (state != NULL && strcmp(state, "40P01") == 0)
-		refused[0]++;
-	else if (state != NULL && strcmp(state, "40001") == 0)
-		refused[1]++;
-	else
-	{
-		refused[2]++;
-		fprintf(stderr, "%s: %s", sql, PQerrorMessage(client->conn));
-	}
-}
-
-/* NULL if that failed; the connection is renewed if it broke. */
-static PGresult *
-run(Client *client, const char *sql)
-{
-	PGresult   *result = PQexec(client->conn, sql);
-	ExecStatusType status = PQresultStatus(result);
-
-	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
-		return result;
-	if (PQstatus(client->conn) == CONNECTION_OK)
-	{
-		note_error(client, sql, result);
-		PQclear(PQexec(client->conn, "ROLLBACK"));
-	}
-	else
-	{
-		PQfinish(client->conn);
-		client->conn = NULL;
-		connect_client(client);
-	}
-	PQclear(result);
-	return NULL;
-}
-
-static bool
-succeeds(Client *client, const char *sql)
-{
-	PGresult   *result = run(client, sql);
-	bool		ok = result != NULL;
-
-	PQclear(result);
-	return ok;
-}
 
 /* A number for a job that is to be enqueued; it counts once acknowledged. */
 static int
@@ -151,7 +60,7 @@ new_job(Client *client, int queue)
 	if (job >= MAX_JOBS)
 		exit(3);
 	jobs[job].queue = queue;
-	jobs[job].group = pick(client, GROUPS);
+	jobs[job].group = pick(&client->link, GROUPS);
 	jobs[job].sent = now();
 	jobs[job].acknowledged = 1e18;
 	return job;
@@ -162,7 +71,7 @@ enqueue_sql(Client *client, char *sql, size_t size, int queue)
 {
 	int			job = new_job(client, queue);
 
-	if (pick(client, 3) == 0)
+	if (pick(&client->link, 3) == 0)
 		snprintf(sql, size, "INSERT INTO jobs (queue_id, payload, group_key, max_attempts)"
 				 " SELECT id, '%d', 'group %d', 5 FROM queues WHERE name = '%s'",
 				 job, jobs[job].group, queues[queue]);
@@ -188,23 +97,23 @@ produce(Client *client)
 	char		first[300];
 	char		second[300];
 	char		sql[700];
-	int			queue = pick(client, 3) == 0 ? THREE : ONE;
+	int			queue = pick(&client->link, 3) == 0 ? THREE : ONE;
 	int			a = enqueue_sql(client, first, sizeof(first), queue);
 	int			b;
-	int			what = pick(client, 10);
+	int			what = pick(&client->link, 10);
 
 	if (what >= 3)
 	{
-		acknowledge(a, succeeds(client, first));
+		acknowledge(a, succeeds(&client->link, first));
 		return;
 	}
 	b = enqueue_sql(client, second, sizeof(second), queue);
 	snprintf(sql, sizeof(sql), what == 0 ? "BEGIN; %s; SAVEPOINT s; %s; ROLLBACK TO s" :
 			 "BEGIN; %s; %s", first, second);
-	if (!succeeds(client, sql))
+	if (!succeeds(&client->link, sql))
 		return;
-	usleep(pick(client, 3000));
-	if (!succeeds(client, what == 1 ? "ROLLBACK" : "COMMIT"))
+	usleep(pick(&client->link, 3000));
+	if (!succeeds(&client->link, what == 1 ? "ROLLBACK" : "COMMIT"))
 		return;
 	acknowledge(a, what != 1);
 	acknowledge(b, what == 2);
@@ -219,7 +128,7 @@ keep(Client *client, double until)
 		client->allocated = client->allocated ? 2 * client->allocated : 1024;
 		client->runs = realloc(client->runs, client->allocated * sizeof(Run));
 	}
-	client->run.until = until < client->until ? until : client->until;
+	client->run.until = earlier(until, client->until);
 	client->runs[client->count++] = client->run;
 }
 
@@ -250,7 +159,7 @@ claim(Client *client, int queue, const char *lease)
 
 	snprintf(sql, sizeof(sql), "SELECT " CLAIMED " FROM queue_claim('%s', 'w', lease => '%s')",
 			 queues[queue], lease);
-	return take(client, run(client, sql));
+	return take(client, run(&client->link, sql));
 }
 
 /* Ends the lease, by a statement with a place for id and token. */
@@ -262,7 +171,7 @@ end(Client *client, const char *format)
 	bool		ok;
 
 	snprintf(sql, sizeof(sql), format, client->id, client->token);
-	ok = succeeds(client, sql);
+	ok = succeeds(&client->link, sql);
 	keep(client, sent);
 	return ok;
 }
@@ -270,7 +179,7 @@ end(Client *client, const char *format)
 static void
 complete(Client *client)
 {
-	if (end(client, pick(client, 2) ? "SELECT queue_complete('%s', %s)" :
+	if (end(client, pick(&client->link, 2) ? "SELECT queue_complete('%s', %s)" :
 			"SELECT queue_complete_many(ARRAY['%s']::uuid[], ARRAY[%s])"))
 		__atomic_fetch_sub(&unfinished, 1, __ATOMIC_SEQ_CST);
 }
@@ -281,17 +190,17 @@ complete_twice(Client *client)
 {
 	char		sql[300];
 
-	snprintf(sql, sizeof(sql), pick(client, 2) ?
+	snprintf(sql, sizeof(sql), pick(&client->link, 2) ?
 			 "BEGIN; SAVEPOINT s; SELECT queue_complete('%s', %s); ROLLBACK TO s" :
 			 "BEGIN; SELECT queue_complete('%s', %s); ROLLBACK; BEGIN",
 			 client->id, client->token);
-	if (!succeeds(client, sql))
+	if (!succeeds(&client->link, sql))
 	{
 		keep(client, client->until);
 		return;
 	}
 	complete(client);
-	(void) succeeds(client, "COMMIT");
+	(void) succeeds(&client->link, "COMMIT");
 }
 
 static bool
@@ -304,7 +213,7 @@ complete_and_claim(Client *client, int queue)
 	snprintf(sql, sizeof(sql), "SELECT " CLAIMED " FROM queue_complete_and_claim("
 			 "'%s', ARRAY['%s']::uuid[], ARRAY[%s], worker => 'w') WHERE kind = 'claimed'",
 			 queues[queue], client->id, client->token);
-	result = run(client, sql);
+	result = run(&client->link, sql);
 	keep(client, sent);
 	if (result != NULL)
 		__atomic_fetch_sub(&unfinished, 1, __ATOMIC_SEQ_CST);
@@ -314,25 +223,25 @@ complete_and_claim(Client *client, int queue)
 static void
 consume(Client *client)
 {
-	int			what = pick(client, 100);
-	int			queue = pick(client, 3) == 0 ? THREE : ONE;
+	int			what = pick(&client->link, 100);
+	int			queue = pick(&client->link, 3) == 0 ? THREE : ONE;
 
 	if (!claim(client, queue, what < 5 ? "30 ms" : "1 second"))
 	{
-		usleep(5000 + pick(client, 10000));
+		usleep(5000 + pick(&client->link, 10000));
 		return;
 	}
-	usleep(pick(client, 4000));
+	usleep(pick(&client->link, 4000));
 	while (what >= 60 && what < 75 && !stopping)
 	{
 		if (!complete_and_claim(client, queue))
 			return;
-		usleep(pick(client, 4000));
+		usleep(pick(&client->link, 4000));
 	}
 	if (what < 5)
 	{
 		/* its lease runs out under it, and it may be late or not */
-		usleep(25000 + pick(client, 20000));
+		usleep(25000 + pick(&client->link, 20000));
 		(void) end(client, "SELECT queue_complete('%s', %s)");
 	}
 	else if (what < 12)
@@ -354,16 +263,16 @@ run_client(void *arg)
 {
 	Client	   *client = arg;
 
-	connect_client(client);
+	connect_link(&client->link);
 	while (!stopping)
 	{
-		if (producing && pick(client, 2) == 0 &&
+		if (producing && pick(&client->link, 2) == 0 &&
 			__atomic_load_n(&unfinished, __ATOMIC_SEQ_CST) < WAITING)
 			produce(client);
 		else
 			consume(client);
 	}
-	PQfinish(client->conn);
+	PQfinish(client->link.conn);
 	return NULL;
 }
 
@@ -373,36 +282,21 @@ run_supervisor(void *arg)
 {
 	Client	   *client = arg;
 
-	connect_client(client);
+	connect_link(&client->link);
 	for (int n = 0; !stopping; n++)
 	{
-		(void) succeeds(client, "SELECT queue_redrive('one')");
-		(void) succeeds(client, "SELECT queue_redrive('three')");
+		(void) succeeds(&client->link, "SELECT queue_redrive('one')");
+		(void) succeeds(&client->link, "SELECT queue_redrive('three')");
 		if (n % 20 == 0)
-			(void) succeeds(client, "SELECT queue_maintain()");
+			(void) succeeds(&client->link, "SELECT queue_maintain()");
 		usleep(50000);
 	}
-	PQfinish(client->conn);
+	PQfinish(client->link.conn);
 	return NULL;
 }
 
-static int
-number(Client *client, const char *sql)
-{
-	PGresult   *result = run(client, sql);
-	int			value = result != NULL && PQntuples(result) == 1 ?
-		atoi(PQgetvalue(result, 0, 0)) : -1;
-
-	PQclear(result);
-	return value;
-}
-
-#define VICTIM " FROM pg_stat_activity WHERE query LIKE '%queue_%'" \
-	" AND backend_type = 'client backend' AND pid <> pg_backend_pid()" \
-	" ORDER BY random() LIMIT 1"
-
 static void
-disturb(Client *client, double seconds)
+disturb(Connection *link, double seconds)
 {
 	double		begin = now();
 	bool		crashed = false;
@@ -412,20 +306,17 @@ disturb(Client *client, double seconds)
 		usleep(200000);
 		if (!crashed && now() > begin + seconds / 2)
 		{
-			int			pid = number(client, "SELECT pid" VICTIM);
-
 			crashed = true;
-			if (pid > 0)
-				kill(pid, SIGKILL);
+			kill_backend(link);
 		}
 		else
-			(void) number(client, "SELECT CASE WHEN pg_terminate_backend(pid) THEN 1 END" VICTIM);
+			end_session(link);
 	}
 }
 
 /* Waits until nothing is left, or that takes too long; how many jobs are. */
 static int
-drain(Client *client)
+drain(Connection *link)
 {
 	double		begin = now();
 	int			left;
@@ -433,7 +324,7 @@ drain(Client *client)
 	do
 	{
 		usleep(100000);
-		left = number(client, "SELECT (SELECT count(*) FROM jobs WHERE finished_at IS NULL)"
+		left = number(link, "SELECT (SELECT count(*) FROM jobs WHERE finished_at IS NULL)"
 					  " + (SELECT count(*) FROM dead_letter_jobs WHERE redriven_at IS NULL)");
 	} while (left != 0 && now() < begin + 60);
 	return left;
@@ -460,9 +351,9 @@ gather(int *count)
 
 /* Jobs that were acknowledged, and are not there as completed. */
 static int
-count_lost(Client *client)
+count_lost(Connection *link)
 {
-	PGresult   *result = run(client, "SELECT payload FROM jobs WHERE status = 'completed'");
+	PGresult   *result = run(link, "SELECT payload FROM jobs WHERE status = 'completed'");
 	bool	   *completed = calloc(njobs + 1, sizeof(bool));
 	int			lost = 0;
 
@@ -475,19 +366,12 @@ count_lost(Client *client)
 	return lost;
 }
 
-static int
-report(const char *check, bool ok, double value)
-{
-	printf("%-50s %s (%.4g)\n", check, ok ? "ok" : "FAILED", value);
-	return !ok;
-}
-
 int
 main(int argc, char **argv)
 {
 	double		seconds = argc > 1 ? atof(argv[1]) : 60;
 	pthread_t	threads[CLIENTS + 1];
-	Client		control = {0};
+	Connection	control = {0};
 	Client		supervisor = {0};
 	Run		   *runs;
 	int			nruns;
@@ -496,7 +380,7 @@ main(int argc, char **argv)
 
 	failed += report("the checks find what is wrong", self_test(), 0);
 	jobs = calloc(MAX_JOBS, sizeof(Job));
-	connect_client(&control);
+	connect_link(&control);
 	if (!succeeds(&control, "INSERT INTO tenants (id) VALUES ('" TENANT "');"
 				  " SELECT queue_create('one', group_concurrency => 1, max_attempts => 5,"
 				  " default_lease => '1 second');"
@@ -505,7 +389,7 @@ main(int argc, char **argv)
 		return 1;
 	for (int i = 0; i < CLIENTS; i++)
 	{
-		clients[i].seed = i + 1;
+		clients[i].link.seed = i + 1;
 		pthread_create(&threads[i], NULL, run_client, &clients[i]);
 	}
 	pthread_create(&threads[CLIENTS], NULL, run_supervisor, &supervisor);
@@ -518,7 +402,7 @@ main(int argc, char **argv)
 	runs = gather(&nruns);
 
 	printf("%d jobs, %d leases, %ld deadlocks, %ld serialization failures, %ld other errors\n",
-		   njobs, nruns, refused[0], refused[1], refused[2]);
+		   njobs, nruns, refused.deadlocks, refused.serialization, refused.others);
 	failed += report("there were leases", nruns > 20 * seconds, nruns);
 	failed += report("never two of a group at once", most_at_once(jobs, runs, nruns, ONE) <= 1,
 					 most_at_once(jobs, runs, nruns, ONE));
@@ -532,6 +416,6 @@ main(int argc, char **argv)
 	failed += report("none is stuck", left == 0, left);
 	left = count_lost(&control);
 	failed += report("none is lost", left == 0, left);
-	failed += report("no other errors", refused[2] == 0, refused[2]);
+	failed += report("no other errors", refused.others == 0, refused.others);
 	return failed > 0;
 }

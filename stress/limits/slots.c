@@ -11,20 +11,18 @@
  * its end was asked for, or it expired. What a session that reads all leases
  * sees at once is counted as well.
  */
-#include <libpq-fe.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
 #include <unistd.h>
+
+#include "../lib/at_once.h"
+#include "../lib/connection.h"
 
 #define CLIENTS 64
 #define SLOTS 10
 #define RESERVE 2
-#define TENANT "01890000-0000-7000-8000-000000000001"
 
 typedef struct Interval
 {
@@ -35,8 +33,7 @@ typedef struct Interval
 
 typedef struct Client
 {
-	PGconn	   *conn;
-	unsigned	seed;
+	Connection	link;
 	Interval   *history;
 	int			count;
 	int			allocated;
@@ -57,81 +54,6 @@ static int	looks = 0;
 static double seen_sum = 0;		/* of all looks, for the average */
 static double could_sum = 0;	/* as many as could have been */
 static volatile double begin = 0;
-
-static double
-now(void)
-{
-	struct timeval tv;
-
-	gettimeofday(&tv, NULL);
-	return tv.tv_sec + tv.tv_usec / 1e6;
-}
-
-static double
-earlier(double a, double b)
-{
-	return a < b ? a : b;
-}
-
-static void
-connect_client(Client *client)
-{
-	while (client->conn == NULL)
-	{
-		PGconn	   *conn = PQconnectdb("");
-		PGresult   *result;
-
-		if (PQstatus(conn) == CONNECTION_OK)
-		{
-			/* a claim that a crash undoes would be counted all the same */
-			result = PQexec(conn, "SET app.current_tenant = '" TENANT "';"
-							" SET client_min_messages = error;"
-							" SET queue_service.async_claim = off");
-			PQclear(result);
-		}
-		if (PQstatus(conn) == CONNECTION_OK)
-			client->conn = conn;
-		else
-		{
-			PQfinish(conn);
-			usleep(20000);
-		}
-	}
-}
-
-/* NULL if that failed; the connection is renewed if it broke. */
-static PGresult *
-run(Client *client, const char *sql)
-{
-	PGresult   *result = PQexec(client->conn, sql);
-	ExecStatusType status = PQresultStatus(result);
-
-	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
-		return result;
-	if (PQstatus(client->conn) == CONNECTION_OK)
-	{
-		fprintf(stderr, "%s: %s", sql, PQerrorMessage(client->conn));
-		PQclear(PQexec(client->conn, "ROLLBACK"));
-	}
-	else
-	{
-		PQfinish(client->conn);
-		client->conn = NULL;
-		connect_client(client);
-	}
-	PQclear(result);
-	return NULL;
-}
-
-static bool
-succeeds(Client *client, const char *sql)
-{
-	PGresult   *result = run(client, sql);
-	bool		ok = result != NULL;
-
-	PQclear(result);
-	return ok;
-}
 
 /* Keeps what must have been of the lease: until then, or until it expired. */
 static void
@@ -174,7 +96,7 @@ claim(Client *client, const char *lease)
 
 	snprintf(sql, sizeof(sql),
 			 "SELECT " CLAIMED " FROM queue_claim('q', 'w', lease => '%s')", lease);
-	return take(client, run(client, sql));
+	return take(client, run(&client->link, sql));
 }
 
 /* Ends the lease by a verb. */
@@ -186,7 +108,7 @@ end(Client *client, const char *verb, const char *more)
 
 	snprintf(sql, sizeof(sql), "SELECT %s('%s', %s%s)", verb, client->id,
 			 client->token, more);
-	(void) succeeds(client, sql);
+	(void) succeeds(&client->link, sql);
 	keep(client, sent);
 }
 
@@ -198,7 +120,7 @@ heartbeat(Client *client)
 
 	snprintf(sql, sizeof(sql), "SELECT held, extract(epoch FROM leased_until)"
 			 " FROM queue_heartbeat('%s', %s, '2 seconds')", client->id, client->token);
-	result = run(client, sql);
+	result = run(&client->link, sql);
 	if (result != NULL && PQgetvalue(result, 0, 0)[0] == 't')
 	{
 		if (now() > client->lease.until)
@@ -214,7 +136,7 @@ heartbeat(Client *client)
 static void
 work(Client *client)
 {
-	usleep(50000 + rand_r(&client->seed) % 100000);
+	usleep(50000 + pick(&client->link, 100000));
 }
 
 /* Ends one lease and begins another in one transaction, or does not. */
@@ -224,22 +146,22 @@ turn(Client *client)
 	char		sql[400];
 	double		sent;
 	Client		next = *client;
-	bool		commits = rand_r(&client->seed) % 2;
+	bool		commits = pick(&client->link, 2);
 	bool		claimed;
 
 	snprintf(sql, sizeof(sql), "BEGIN; SELECT queue_complete('%s', %s);"
 			 " SAVEPOINT s; SELECT queue_claim('q', 'w'); ROLLBACK TO s",
 			 client->id, client->token);
 	sent = now();
-	if (!succeeds(client, sql))
+	if (!succeeds(&client->link, sql))
 	{
 		keep(client, client->lease.until);
 		return false;
 	}
-	next.conn = client->conn;
-	claimed = take(&next, run(client, "SELECT " CLAIMED " FROM queue_claim('q', 'w')"));
+	next.link = client->link;
+	claimed = take(&next, run(&client->link, "SELECT " CLAIMED " FROM queue_claim('q', 'w')"));
 	sent = now();
-	if (!succeeds(client, commits ? "COMMIT" : "ROLLBACK"))
+	if (!succeeds(&client->link, commits ? "COMMIT" : "ROLLBACK"))
 	{
 		keep(client, sent);
 		return false;
@@ -266,7 +188,7 @@ complete_and_claim(Client *client)
 	snprintf(sql, sizeof(sql), "SELECT " CLAIMED " FROM queue_complete_and_claim("
 			 "'q', ARRAY['%s']::uuid[], ARRAY[%s], worker => 'w') WHERE kind = 'claimed'",
 			 client->id, client->token);
-	result = run(client, sql);
+	result = run(&client->link, sql);
 	keep(client, sent);
 	return take(client, result);
 }
@@ -274,16 +196,16 @@ complete_and_claim(Client *client)
 static void
 one_job(Client *client)
 {
-	int			what = rand_r(&client->seed) % 100;
+	int			what = pick(&client->link, 100);
 
 	if (what < 5)
 	{
-		(void) succeeds(client, "BEGIN; SELECT queue_claim('q', 'w'); ROLLBACK");
+		(void) succeeds(&client->link, "BEGIN; SELECT queue_claim('q', 'w'); ROLLBACK");
 		return;
 	}
 	if (!claim(client, what < 10 ? "60 ms" : "2 seconds"))
 	{
-		(void) succeeds(client, "CALL queue_wait('q', '1 second')");
+		(void) succeeds(&client->link, "CALL queue_wait('q', '1 second')");
 		return;
 	}
 	work(client);
@@ -310,10 +232,10 @@ run_client(void *arg)
 {
 	Client	   *client = arg;
 
-	connect_client(client);
+	connect_link(&client->link);
 	while (!stopping)
 		one_job(client);
-	PQfinish(client->conn);
+	PQfinish(client->link.conn);
 	return NULL;
 }
 
@@ -325,10 +247,10 @@ run_monitor(void *arg)
 
 	bool		broke = false;
 
-	connect_client(client);
+	connect_link(&client->link);
 	while (!stopping)
 	{
-		PGresult   *result = run(client, "SELECT"
+		PGresult   *result = run(&client->link, "SELECT"
 								 " (SELECT count(*) FROM jobs WHERE status = 'processing' AND leased_until > clock_timestamp()),"
 								 " (SELECT count(*) FROM critical_jobs WHERE status = 'processing' AND leased_until > clock_timestamp()),"
 								 " EXISTS (SELECT FROM critical_jobs WHERE status = 'pending')");
@@ -356,99 +278,48 @@ run_monitor(void *arg)
 		PQclear(result);
 		usleep(5000);
 	}
-	PQfinish(client->conn);
+	PQfinish(client->link.conn);
 	return NULL;
 }
 
-static int
-random_backend(Client *client, const char *sql)
-{
-	PGresult   *result = run(client, sql);
-	int			pid = result != NULL && PQntuples(result) == 1 ?
-	atoi(PQgetvalue(result, 0, 0)) : 0;
-
-	PQclear(result);
-	return pid;
-}
-
-#define VICTIM " FROM pg_stat_activity WHERE query LIKE '%queue_%'" \
-	" AND backend_type = 'client backend' AND pid <> pg_backend_pid()" \
-	" ORDER BY random() LIMIT 1"
-
 static void
-disturb(Client *client, double seconds)
+disturb(Connection *link, double seconds)
 {
 	while (now() < begin + seconds)
 	{
 		usleep(200000);
 		if (crashed == 0 && now() > begin + seconds / 2)
 		{
-			int			pid = random_backend(client, "SELECT pid" VICTIM);
-
 			crashed = now();
-			if (pid > 0)
-				kill(pid, SIGKILL);
+			kill_backend(link);
 		}
 		else
-			(void) random_backend(client, "SELECT CASE WHEN pg_terminate_backend(pid) THEN 1 END" VICTIM);
+			end_session(link);
 	}
-}
-
-typedef struct Event
-{
-	double		time;
-	int			change;
-} Event;
-
-static int
-compare_events(const void *a, const void *b)
-{
-	const Event *first = a;
-	const Event *second = b;
-
-	if (first->time != second->time)
-		return first->time < second->time ? -1 : 1;
-	return first->change - second->change;
 }
 
 static int
 most_at_once(bool critical_too)
 {
 	Event	   *events;
+	Event	   *end;
 	int			count = 0;
-	int			at_once = 0;
-	int			most = 0;
+	int			most;
 
 	for (int i = 0; i < CLIENTS; i++)
 		count += 2 * clients[i].count;
-	events = malloc((count + 1) * sizeof(Event));
-	count = 0;
+	events = end = malloc((count + 1) * sizeof(Event));
 	for (int i = 0; i < CLIENTS; i++)
 		for (int n = 0; n < clients[i].count; n++)
 		{
 			Interval   *interval = &clients[i].history[n];
 
-			if (interval->until <= interval->from ||
-				(interval->critical && !critical_too))
-				continue;
-			events[count++] = (Event) {interval->from, 1};
-			events[count++] = (Event) {interval->until, -1};
+			if (critical_too || !interval->critical)
+				end = note_interval(end, interval->from, interval->until);
 		}
-	qsort(events, count, sizeof(Event), compare_events);
-	for (int i = 0; i < count; i++)
-	{
-		at_once += events[i].change;
-		most = at_once > most ? at_once : most;
-	}
+	most = most_events(events, end - events);
 	free(events);
 	return most;
-}
-
-static int
-report(const char *check, bool ok, double value)
-{
-	printf("%-50s %s (%.4g)\n", check, ok ? "ok" : "FAILED", value);
-	return !ok;
 }
 
 int
@@ -456,13 +327,13 @@ main(int argc, char **argv)
 {
 	double		seconds = argc > 1 ? atof(argv[1]) : 60;
 	pthread_t	threads[CLIENTS + 1];
-	Client		control = {0};
+	Connection	control = {0};
 	double		average;
 	int			claims = 0;
 	int			failed = 0;
 	char		sql[500];
 
-	connect_client(&control);
+	connect_link(&control);
 	snprintf(sql, sizeof(sql), "INSERT INTO tenants (id) VALUES ('" TENANT "');"
 			 " SELECT queue_create('q', max_concurrency => %d, critical_reserve => %d,"
 			 " default_lease => '2 seconds', max_attempts => 1000, keep_completed => '0')", SLOTS, RESERVE);
@@ -479,7 +350,7 @@ main(int argc, char **argv)
 
 	for (int i = 0; i <= CLIENTS; i++)
 	{
-		clients[i].seed = i + 1;
+		clients[i].link.seed = i + 1;
 		pthread_create(&threads[i], NULL, i < CLIENTS ? run_client : run_monitor,
 					   &clients[i]);
 	}
