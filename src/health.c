@@ -10,6 +10,7 @@
 #include "buckets.h"
 #include "call.h"
 #include "commands/trigger.h"
+#include "health.h"
 #include "horizon.h"
 #include "miscadmin.h"
 #include "range_cache.h"
@@ -66,19 +67,22 @@ qs_queue_cache(PG_FUNCTION_ARGS)
 	return qs_return_row(fcinfo, &desc, values, nulls);
 }
 
-static void
-put(FunctionCallInfo fcinfo, const char *item, bool ok, const char *detail)
+/* who is told of the items */
+typedef struct Sink
 {
-	Datum		values[3] = {CStringGetTextDatum(item), BoolGetDatum(ok),
-		CStringGetTextDatum(detail)};
-	bool		nulls[3] = {false};
+	QsHealthFound found;
+	void	   *arg;
+} Sink;
 
-	qs_put_row(fcinfo, values, nulls);
+static void
+put(const Sink *sink, const char *item, bool ok, const char *detail)
+{
+	sink->found(item, ok, detail, sink->arg);
 }
 
 /* Whether all that is written into the table is announced. */
 static void
-put_trigger(FunctionCallInfo fcinfo, Oid relid)
+put_trigger(const Sink *sink, Oid relid)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
 	TriggerDesc *triggers = CopyTriggerDesc(rel->trigdesc);
@@ -90,9 +94,9 @@ put_trigger(FunctionCallInfo fcinfo, Oid relid)
 		if (qs_is_announcing(rel, &triggers->triggers[i], &version))
 			found = true;
 	if (version != 0)
-		put(fcinfo, item, true, "queue_announce is enabled ALWAYS");
+		put(sink, item, true, "queue_announce is enabled ALWAYS");
 	else
-		put(fcinfo, item, false,
+		put(sink, item, false,
 			psprintf("claims walk over rows that they could jump: %s%s",
 					 found ? "ALTER TABLE ... ENABLE ALWAYS TRIGGER queue_announce" :
 					 "the trigger queue_announce is missing",
@@ -102,7 +106,7 @@ put_trigger(FunctionCallInfo fcinfo, Oid relid)
 
 /* Whether the tasks of maintenance are run, and how they ended last. */
 static void
-put_tasks(FunctionCallInfo fcinfo, const QsCatalog *cat)
+put_tasks(const Sink *sink, const QsCatalog *cat)
 {
 	QsTaskEnd	ends[QS_TASKS_MAX];
 	TimestampTz last = 0;
@@ -114,17 +118,17 @@ put_tasks(FunctionCallInfo fcinfo, const QsCatalog *cat)
 	for (int i = 0; i < qs_ntasks; i++)
 		last = Max(last, ends[i].at);
 	if (pid != 0)
-		put(fcinfo, "worker", true, psprintf("process %d", pid));
+		put(sink, "worker", true, psprintf("process %d", pid));
 	else if (last != 0 && !TimestampDifferenceExceeds(last, now, RECENTLY_MS))
-		put(fcinfo, "worker", true, "none, but queue_maintain() runs");
+		put(sink, "worker", true, "none, but queue_maintain() runs");
 	else
-		put(fcinfo, "worker", false,
+		put(sink, "worker", false,
 			"none: nothing is deleted, rescued or scheduled; add the database to "
 			"queue_service.databases, call queue_worker_start(), or have a "
 			"scheduler call queue_maintain()");
 	for (int i = 0; i < qs_ntasks; i++)
 		if (ends[i].failures > 0)
-			put(fcinfo, psprintf("task %s", qs_tasks[i]->name), false,
+			put(sink, psprintf("task %s", qs_tasks[i]->name), false,
 				psprintf("failed %d times, last at %s%s%s", ends[i].failures,
 						 timestamptz_to_str(ends[i].at), platform ? ": " : "",
 						 /* it may tell of any tenant */
@@ -133,13 +137,13 @@ put_tasks(FunctionCallInfo fcinfo, const QsCatalog *cat)
 
 /* Whether what queue_stats shows can be exact. */
 static void
-put_statistics(FunctionCallInfo fcinfo, const QsCatalog *cat)
+put_statistics(const Sink *sink, const QsCatalog *cat)
 {
 	QsStatsUse	use;
 	bool		watched = qs_stats_triggers(cat) != 0;
 
 	qs_stats_use(&use);
-	put(fcinfo, "statistics", use.refused == 0 && watched,
+	put(sink, "statistics", use.refused == 0 && watched,
 		psprintf(UINT64_FORMAT " of " UINT64_FORMAT " queues in "
 				 UINT64_FORMAT " kB, " UINT64_FORMAT " changes had no room%s%s",
 				 use.queues, use.queues_max, use.bytes / 1024, use.refused,
@@ -149,7 +153,7 @@ put_statistics(FunctionCallInfo fcinfo, const QsCatalog *cat)
 
 /* Who holds back VACUUM: for the platform, as it may be any tenant's. */
 static void
-put_horizon(FunctionCallInfo fcinfo)
+put_horizon(const Sink *sink, FunctionCallInfo fcinfo)
 {
 	QsCall		call;
 	QsCulprit	culprit;
@@ -158,20 +162,21 @@ put_horizon(FunctionCallInfo fcinfo)
 	qs_begin_read(&call, fcinfo, QS_NO_TENANT);
 	found = qs_horizon_culprit(&call, qs_horizon_alert, &culprit);
 	qs_end(&call);
-	put(fcinfo, "horizon", !found,
+	put(sink, "horizon", !found,
 		found ? psprintf("for %.0f seconds %s", culprit.held, culprit.message) :
 		psprintf("nobody has held back vacuum for %d seconds", qs_horizon_alert));
 }
 
-/* SQL: _queue_health() */
-Datum
-qs_queue_health(PG_FUNCTION_ARGS)
+/* Calls found for each item, as far as the current user may know. */
+void
+qs_health_look(FunctionCallInfo fcinfo, QsHealthFound found, void *arg)
 {
 	const QsCatalog *cat = qs_catalog(fcinfo);
+	const Sink	target = {found, arg};
+	const Sink *sink = &target;
 
-	qs_begin_rows(fcinfo);
 	if (!qs_cache_exists())
-		put(fcinfo, "shared memory", false,
+		put(sink, "shared memory", false,
 			"claims walk over rows that they could jump, and queue_wait() polls: "
 			"add queue_service to shared_preload_libraries");
 	else
@@ -180,30 +185,48 @@ qs_queue_health(PG_FUNCTION_ARGS)
 		QsBucketStatistics b;
 
 		qs_cache_statistics(&s);
-		put(fcinfo, "shared memory", true, "the library is preloaded");
-		put(fcinfo, "cache", s.evicted == 0,
+		put(sink, "shared memory", true, "the library is preloaded");
+		put(sink, "cache", s.evicted == 0,
 			psprintf(UINT64_FORMAT " of " UINT64_FORMAT " queues, "
 					 UINT64_FORMAT " of " UINT64_FORMAT " ranges, "
 					 UINT64_FORMAT " queues evicted%s",
 					 s.queues, s.queues_max, s.ranges, s.ranges_max, s.evicted,
 					 s.evicted == 0 ? "" : ": raise queue_service.cache_size"));
 		qs_buckets_statistics(&b);
-		put(fcinfo, "buckets", b.evicted == 0,
+		put(sink, "buckets", b.evicted == 0,
 			psprintf(UINT64_FORMAT " of " UINT64_FORMAT " token buckets in "
 					 UINT64_FORMAT " kB, " UINT64_FORMAT " evicted%s",
 					 b.buckets, b.buckets_max, b.bytes / 1024, b.evicted,
 					 b.evicted == 0 ? "" : ": raise queue_service.max_buckets"));
-		put_statistics(fcinfo, cat);
+		put_statistics(sink, cat);
 	}
-	put_trigger(fcinfo, cat->table[QS_JOBS]);
-	put_trigger(fcinfo, cat->table[QS_CRITICAL_JOBS]);
-	put(fcinfo, "tenants", true,
+	put_trigger(sink, cat->table[QS_JOBS]);
+	put_trigger(sink, cat->table[QS_CRITICAL_JOBS]);
+	put(sink, "tenants", true,
 		qs_tenants_are_bound() ?
 		"bound: only superusers, and roles with SET on it, set app.current_tenant" :
 		"not bound: whoever runs SQL of his own may set app.current_tenant; "
 		"see queue_service.bind_tenant");
-	put_tasks(fcinfo, cat);
+	put_tasks(sink, cat);
 	if (qs_horizon_alert > 0 && qs_is_platform(cat, GetUserId()))
-		put_horizon(fcinfo);
+		put_horizon(sink, fcinfo);
+}
+
+static void
+put_row(const char *item, bool ok, const char *detail, void *arg)
+{
+	Datum		values[3] = {CStringGetTextDatum(item), BoolGetDatum(ok),
+		CStringGetTextDatum(detail)};
+	bool		nulls[3] = {false};
+
+	qs_put_row((FunctionCallInfo) arg, values, nulls);
+}
+
+/* SQL: _queue_health() */
+Datum
+qs_queue_health(PG_FUNCTION_ARGS)
+{
+	qs_begin_rows(fcinfo);
+	qs_health_look(fcinfo, put_row, fcinfo);
 	return (Datum) 0;
 }

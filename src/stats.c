@@ -97,6 +97,63 @@ qs_stats_of_row(const QsCall *call, uint64 triggers, int row, QsStats *stats)
 	combine(row, &view, call->now, stats);
 }
 
+/* Events a second, since the last sample but one. */
+static void
+set_rates(QsQueueNow *queue, TimestampTz now)
+{
+	static const QsStatsEvent rated[QS_NRATES] = {
+		QS_ENQUEUED, QS_CLAIMED, QS_COMPLETED, QS_FAILED, QS_DIED
+	};
+	const QsStatsView *view = &queue->view;
+	double		period = 0;
+
+	if (view->state != QS_STATS_NONE)
+		period = (double) (now - view->before.at) / USECS_PER_SEC;
+	queue->rated = period >= 1;
+	for (int i = 0; i < QS_NRATES; i++)
+		queue->rates[i] = !queue->rated ? 0 :
+			(view->counts.events[rated[i]] - view->before.events[rated[i]]) / period;
+}
+
+static void
+merge(QsHistogram *all, const QsStatsView *view, const QsHistogram *parts)
+{
+	qs_histogram_clear(all);
+	for (int i = 0; i < 2 && view->state != QS_STATS_NONE; i++)
+		qs_histogram_merge(all, &parts[i]);
+}
+
+/*
+ * Calls found for each queue of the call's tenant, or of all. Reads no job.
+ */
+void
+qs_stats_walk(QsCall *call, QsQueueFound found, void *arg)
+{
+	uint64		triggers = qs_stats_exist() ? qs_stats_triggers(call->cat) : 0;
+	Datum		args[1] = {UUIDPGetDatum(&call->tenant)};
+	QsQueueNow	queue;
+	int			count;
+
+	qs_connect();
+	count = (int) qs_read(call->has_tenant ? &select_of_tenant : &select_all,
+						  call, args, NULL, 0);
+	for (int i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		(void) qs_stats_view(DatumGetUUIDP(qs_result(i, 1, &isnull)), triggers,
+							 &queue.view);
+		combine(i, &queue.view, call->now, &queue.stats);
+		queue.name = qs_result(i, 3, &isnull);
+		set_rates(&queue, call->now);
+		merge(&queue.wait, &queue.view, queue.view.wait);
+		merge(&queue.run, &queue.view, queue.view.run);
+		found(&queue, call->now, arg);
+	}
+	SPI_finish();
+}
+
 typedef struct Columns
 {
 	int			count;
@@ -127,70 +184,41 @@ put_interval(Columns *columns, int64 duration)
 	put(columns, IntervalPGetDatum(interval), duration < 0);
 }
 
-/* Events a second, since the last sample but one. */
 static void
-put_rates(Columns *columns, const QsStatsView *view, TimestampTz now)
+put_percentiles(Columns *columns, const QsHistogram *histogram)
 {
-	static const QsStatsEvent rated[] = {
-		QS_ENQUEUED, QS_CLAIMED, QS_COMPLETED, QS_FAILED, QS_DIED
-	};
-	double		period = 0;
-
-	if (view->state != QS_STATS_NONE)
-		period = (double) (now - view->before.at) / USECS_PER_SEC;
-	for (int i = 0; i < (int) lengthof(rated); i++)
-		put(columns, period < 1 ? (Datum) 0 :
-			Float8GetDatum((view->counts.events[rated[i]] -
-							view->before.events[rated[i]]) / period),
-			period < 1);
+	put_interval(columns, qs_histogram_percentile(histogram, 50));
+	put_interval(columns, qs_histogram_percentile(histogram, 95));
+	put_interval(columns, qs_histogram_percentile(histogram, 99));
 }
 
 static void
-put_percentiles(Columns *columns, const QsStatsView *view,
-				const QsHistogram *parts)
-{
-	QsHistogram all;
-
-	qs_histogram_clear(&all);
-	for (int i = 0; i < 2 && view->state != QS_STATS_NONE; i++)
-		qs_histogram_merge(&all, &parts[i]);
-	put_interval(columns, qs_histogram_percentile(&all, 50));
-	put_interval(columns, qs_histogram_percentile(&all, 95));
-	put_interval(columns, qs_histogram_percentile(&all, 99));
-}
-
-static void
-put_queue(FunctionCallInfo fcinfo, int row, uint64 triggers, TimestampTz now)
+put_queue(const QsQueueNow *queue, TimestampTz now, void *arg)
 {
 	static const char *const states[] = {
 		"stored", "stored", "uncertain", "exact"
 	};
+	const QsStats *stats = &queue->stats;
 	Columns		columns = {0};
-	QsStatsView view;
-	QsStats		stats;
-	bool		isnull;
-	TimestampTz oldest;
+	TimestampTz oldest = stats->oldest_claimable_at;
 
-	(void) qs_stats_view(DatumGetUUIDP(qs_result(row, 1, &isnull)), triggers,
-						 &view);
-	combine(row, &view, now, &stats);
-	oldest = stats.oldest_claimable_at;
-	put(&columns, UUIDPGetDatum(&stats.tenant), false);
-	put(&columns, UUIDPGetDatum(&stats.queue), false);
-	put(&columns, qs_result(row, 3, &isnull), false);
-	put(&columns, Int64GetDatum(stats.depth), false);
-	put(&columns, Int64GetDatum(stats.delayed), false);
-	put(&columns, Int64GetDatum(stats.processing), false);
+	put(&columns, UUIDPGetDatum(&stats->tenant), false);
+	put(&columns, UUIDPGetDatum(&stats->queue), false);
+	put(&columns, queue->name, false);
+	put(&columns, Int64GetDatum(stats->depth), false);
+	put(&columns, Int64GetDatum(stats->delayed), false);
+	put(&columns, Int64GetDatum(stats->processing), false);
 	put_interval(&columns, oldest == 0 ? -1 : Max(now - oldest, 0));
 	for (int i = 0; i < QS_NEVENTS; i++)
-		put(&columns, Int64GetDatum(stats.totals[i]), false);
-	put_rates(&columns, &view, now);
-	put_percentiles(&columns, &view, view.wait);
-	put_percentiles(&columns, &view, view.run);
-	put(&columns, CStringGetTextDatum(states[view.state]), false);
-	put_time(&columns, stats.at);
+		put(&columns, Int64GetDatum(stats->totals[i]), false);
+	for (int i = 0; i < QS_NRATES; i++)
+		put(&columns, Float8GetDatum(queue->rates[i]), !queue->rated);
+	put_percentiles(&columns, &queue->wait);
+	put_percentiles(&columns, &queue->run);
+	put(&columns, CStringGetTextDatum(states[queue->view.state]), false);
+	put_time(&columns, stats->at);
 	Assert(columns.count == lengthof(columns.values));
-	qs_put_row(fcinfo, columns.values, columns.nulls);
+	qs_put_row((FunctionCallInfo) arg, columns.values, columns.nulls);
 }
 
 /* SQL: _queue_stats() */
@@ -198,23 +226,10 @@ Datum
 qs_queue_stats(PG_FUNCTION_ARGS)
 {
 	QsCall		call;
-	Datum		args[1];
-	uint64		triggers;
-	int			count;
 
 	qs_begin_read(&call, fcinfo, QS_ANY_TENANT);
 	qs_begin_rows(fcinfo);
-	triggers = qs_stats_exist() ? qs_stats_triggers(call.cat) : 0;
-	args[0] = UUIDPGetDatum(&call.tenant);
-	qs_connect();
-	count = (int) qs_read(call.has_tenant ? &select_of_tenant : &select_all,
-						  &call, args, NULL, 0);
-	for (int i = 0; i < count; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		put_queue(fcinfo, i, triggers, call.now);
-	}
-	SPI_finish();
+	qs_stats_walk(&call, put_queue, fcinfo);
 	qs_end(&call);
 	return (Datum) 0;
 }

@@ -34,6 +34,25 @@ typedef struct QsStats
 extern void qs_stats_of_row(const QsCall *call, uint64 triggers, int row,
 							QsStats *stats);
 
+/* events of which rates are told: enqueued, claimed, completed, failed, died */
+#define QS_NRATES 5
+
+/* all that there is to say of a queue, as of now */
+typedef struct QsQueueNow
+{
+	Datum		name;			/* text, for as long as the walk is at it */
+	QsStats		stats;
+	QsStatsView view;
+	bool		rated;			/* the rates are known */
+	double		rates[QS_NRATES];	/* a second, in the last one to two minutes */
+	QsHistogram wait;			/* in the same time; empty if not known */
+	QsHistogram run;
+} QsQueueNow;
+
+typedef void (*QsQueueFound) (const QsQueueNow *queue, TimestampTz now, void *arg);
+
+extern void qs_stats_walk(QsCall *call, QsQueueFound found, void *arg);
+
 /* what maintenance writes into the row of a queue */
 typedef struct QsStatsRow
 {
