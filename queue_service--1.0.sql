@@ -1619,6 +1619,13 @@ COMMENT ON COLUMN @extschema@.queue_health.item IS 'What was looked at.';
 COMMENT ON COLUMN @extschema@.queue_health.ok IS 'Whether it is as it should be.';
 COMMENT ON COLUMN @extschema@.queue_health.detail IS 'What is, and what to do.';
 
+CREATE FUNCTION @extschema@.queue_report(period interval DEFAULT '1 day')
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'queue_report';
+COMMENT ON FUNCTION @extschema@.queue_report(interval) IS
+'A page of HTML with charts, that needs nothing else: how the queues of the tenant are, or of all tenants for who serves all while app.current_tenant is unset, and how they were for the period. Reads no job.';
+
 -- operate
 
 CREATE FUNCTION @extschema@._queue_all_tenants()
@@ -1670,7 +1677,7 @@ DECLARE
 		'queue_complete_and_claim', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many',
 		'queue_snooze', 'queue_release', 'queue_wait',
 		'queue_rate_acquire', 'queue_rate_release', 'queue_rate_peek'];
-	observer constant text[] := ARRAY['_queue_stats', '_queue_cache', '_queue_health', 'queue_rate_peek'];
+	observer constant text[] := ARRAY['_queue_stats', '_queue_cache', '_queue_health', 'queue_rate_peek', 'queue_report'];
 	admin constant text[] := producer || worker || observer || ARRAY['queue_create', 'queue_set', 'queue_drop',
 		'queue_pause', 'queue_resume', 'queue_purge', 'queue_retry', 'queue_redrive', 'queue_peek',
 		'queue_schedule', 'queue_unschedule', 'queue_cron_next'];

@@ -127,6 +127,7 @@ SELECT attack.try('ALTER VIEW own.v OWNER TO ' || quote_ident(rolname)) FROM pg_
 -- fails: none of them reads a table with tenants
 SELECT attack.try('SELECT ok FROM queue_health WHERE item = ''tenants''');
 SELECT attack.try('SELECT claims >= 0 FROM queue_cache');
+SELECT attack.try('SELECT translate(queue_report(), E''\n'', '' '')');
 -- attack: row_security = off
 -- fails: it turns a filtered read into an error
 SET row_security = off;
