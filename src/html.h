@@ -16,7 +16,9 @@
 
 #include "lib/stringinfo.h"
 
-extern void qs_html(StringInfo out, const char *format,...) pg_attribute_printf(2, 3);
+/* not pg_attribute_printf(), which names the server's compiler's formats */
+extern void qs_html(StringInfo out, const char *format,...)
+	__attribute__((format(printf, 2, 3)));
 
 extern const char *qs_number_text(double number);
 extern const char *qs_count_text(int64 count);
