@@ -1626,6 +1626,30 @@ AS 'MODULE_PATHNAME', 'queue_report';
 COMMENT ON FUNCTION @extschema@.queue_report(interval) IS
 'A page of HTML with charts, that needs nothing else: how the queues of the tenant are, or of all tenants for who serves all while app.current_tenant is unset, and how they were for the period. Reads no job.';
 
+CREATE FUNCTION @extschema@.queue_monitor(
+	part text DEFAULT NULL,
+	max_queues integer DEFAULT 500,
+	OUT name text,
+	OUT type text,
+	OUT help text,
+	OUT labels jsonb,
+	OUT value double precision)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1000
+AS 'MODULE_PATHNAME', 'queue_monitor';
+COMMENT ON FUNCTION @extschema@.queue_monitor(text, integer) IS
+'Metrics as Prometheus names them, of the tenant, or of all tenants for who serves all while app.current_tenant is unset: of the server, of the max_queues queues with the most waiting and running jobs, of limiters and of open alerts, or only one part of these.';
+
+CREATE FUNCTION @extschema@._queue_top(OUT line text)
+RETURNS SETOF text
+LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 30
+AS 'MODULE_PATHNAME', 'qs_queue_top';
+COMMENT ON FUNCTION @extschema@._queue_top() IS 'What the view queue_top shows.';
+CREATE VIEW @extschema@.queue_top AS SELECT line FROM @extschema@._queue_top();
+COMMENT ON VIEW @extschema@.queue_top IS
+'What goes on, for a terminal of 120 x 40: SELECT * FROM queue_top \watch 2';
+COMMENT ON COLUMN @extschema@.queue_top.line IS 'A line of it.';
+
 -- operate
 
 CREATE FUNCTION @extschema@._queue_all_tenants()
@@ -1677,7 +1701,7 @@ DECLARE
 		'queue_complete_and_claim', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many',
 		'queue_snooze', 'queue_release', 'queue_wait',
 		'queue_rate_acquire', 'queue_rate_release', 'queue_rate_peek'];
-	observer constant text[] := ARRAY['_queue_stats', '_queue_cache', '_queue_health', 'queue_rate_peek', 'queue_report'];
+	observer constant text[] := ARRAY['_queue_stats', '_queue_cache', '_queue_health', '_queue_top', 'queue_rate_peek', 'queue_report', 'queue_monitor'];
 	admin constant text[] := producer || worker || observer || ARRAY['queue_create', 'queue_set', 'queue_drop',
 		'queue_pause', 'queue_resume', 'queue_purge', 'queue_retry', 'queue_redrive', 'queue_peek',
 		'queue_schedule', 'queue_unschedule', 'queue_cron_next'];
@@ -1697,7 +1721,7 @@ BEGIN
 		WHEN 'observer' THEN
 			functions := observer;
 			readable := ARRAY['queues', 'queue_metrics', 'alert_history'];
-			tables := ARRAY['SELECT ON TABLE @extschema@.queue_stats', 'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health',
+			tables := ARRAY['SELECT ON TABLE @extschema@.queue_stats', 'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health', 'SELECT ON TABLE @extschema@.queue_top',
 				format('SELECT (%s) ON TABLE @extschema@.jobs', live_columns),
 				format('SELECT (%s) ON TABLE @extschema@.critical_jobs', live_columns),
 				format('SELECT (%s, source_table, reason, died_at, redriven_at, redriven_as) ON TABLE @extschema@.dead_letter_jobs', job_columns)];
@@ -1705,7 +1729,7 @@ BEGIN
 			functions := admin;
 			readable := ARRAY['queues', 'jobs', 'critical_jobs', 'dead_letter_jobs', 'idempotency_keys',
 				'schedules', 'rate_limits', 'queue_metrics', 'alert_history'];
-			tables := ARRAY[insertable, 'SELECT ON TABLE @extschema@.queue_stats', 'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health'];
+			tables := ARRAY[insertable, 'SELECT ON TABLE @extschema@.queue_stats', 'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health', 'SELECT ON TABLE @extschema@.queue_top'];
 		ELSE
 			RAISE EXCEPTION 'unknown privilege "%"', privilege
 				USING ERRCODE = 'QS021', HINT = 'The privileges are producer, worker, observer and admin.';

@@ -127,6 +127,8 @@ SELECT attack.try('ALTER VIEW own.v OWNER TO ' || quote_ident(rolname)) FROM pg_
 -- fails: none of them reads a table with tenants
 SELECT attack.try('SELECT ok FROM queue_health WHERE item = ''tenants''');
 SELECT attack.try('SELECT claims >= 0 FROM queue_cache');
+SELECT attack.try('SELECT name, labels FROM queue_monitor(''queues'')') ~ '^nothing: \d+ rows$' AS failed;
+SELECT attack.try('SELECT string_agg(line, '' '') FROM queue_top');
 SELECT attack.try('SELECT translate(queue_report(), E''\n'', '' '')');
 -- attack: row_security = off
 -- fails: it turns a filtered read into an error

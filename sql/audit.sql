@@ -58,7 +58,7 @@ FROM (VALUES
 		'queue_complete_many', 'queue_create', 'queue_drop', 'queue_enqueue', 'queue_enqueue_critical',
 		'queue_enqueue_many', 'queue_explain', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many', 'queue_job', 'queue_limiter_set', 'queue_maintain', 'queue_pause',
 		'queue_peek', 'queue_purge', 'queue_rate_acquire', 'queue_rate_peek', 'queue_rate_release', 'queue_redrive', 'queue_release', 'queue_resume', 'queue_retry', 'queue_schedule', 'queue_set',
-		'queue_report', 'queue_snooze', 'queue_tenant_limit_set', 'queue_tenant_purge', 'queue_unschedule', 'queue_wait', 'queue_worker_start', '_queue_announce', '_queue_changed', '_queue_creates_tenants', '_queue_group', '_queue_group_left', '_queue_guard', '_queue_removed', '_queue_stats',
+		'queue_monitor', 'queue_report', 'queue_snooze', 'queue_tenant_limit_set', 'queue_tenant_purge', 'queue_unschedule', 'queue_wait', 'queue_worker_start', '_queue_announce', '_queue_changed', '_queue_creates_tenants', '_queue_group', '_queue_group_left', '_queue_guard', '_queue_removed', '_queue_stats', '_queue_top',
 		'_queue_limit_settle', '_queue_task']),
 	('c volatile safe', ARRAY['queue_cron_next', '_queue_all_tenants', '_queue_cache', '_queue_health']),
 	('c volatile safe strict', ARRAY['queue_new_id']),
