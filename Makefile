@@ -7,6 +7,9 @@
 #                           and check-compilers; TESTS="name name" picks tests
 #   make check-assert       the same and more, on a PostgreSQL with assertions,
 #                           which it builds the first time
+#   make check-report       reports in Chromium, and how long they and a scrape of
+#                           metrics take: REPORT_TENANTS (10000), REPORT_JOBS
+#                           (5000000); see report/run
 #   make check-cron         cron expressions against cron-parser, from npm:
 #                           CRON_EXPRESSIONS (20000) in twenty time zones
 #   make fuzz               key ranges, token buckets, cron, histograms, turns, each
@@ -60,7 +63,7 @@ override with_llvm = no
 # These run scripts that find or install what they need, so they work where
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
-	check-assert check-cron check-limits check-mutants fuzz bench bench-flat bench-endurance \
+	check-assert check-cron check-limits check-report check-mutants fuzz bench bench-flat bench-endurance \
 	bench-wakeup bench-limited bench-limits bench-fair bench-peers bench-purge bench-tokens stress \
 	stress-limits stress-groups quickstart psql
 
@@ -109,6 +112,8 @@ check-assert:
 	@scripts/check-assert all $(TESTS)
 check-limits:
 	@LIMITS_SECONDS=$${LIMITS_SECONDS:-60} scripts/check tap 063_limits
+check-report:
+	@report/run
 check-cron:
 	@fuzz/cron_parser/run
 check-mutants:

@@ -76,20 +76,20 @@ need_tools()
 	have_tools || die "packages are installed, but PostgreSQL was not found"
 }
 
-# need_pgbouncer: install PgBouncer, if it can be had; its test is skipped else.
-# Its package would start a service, which is none of our business.
-need_pgbouncer()
+# need_program NAME PACKAGE ...: install a program that not everybody needs, if it
+# can be had. Its package may start a service, which is none of our business.
+need_program()
 {
 	local root=() policy=/usr/sbin/policy-rc.d
 
-	! command -v pgbouncer >/dev/null && [ ! -x /usr/sbin/pgbouncer ] || return 0
+	! command -v "$1" >/dev/null && [ ! -x "/usr/sbin/$1" ] || return 0
 	command -v apt-get >/dev/null || return 0
 	if [ "$(id -u)" != 0 ]
 	then
 		root=(sudo -n)
 		sudo -n true 2>/dev/null || return 0
 	fi
-	echo "Installing PgBouncer ..."
+	echo "Installing $1 ..."
 	if [ -e $policy ]
 	then
 		policy=
@@ -98,8 +98,8 @@ need_pgbouncer()
 		"${root[@]}" chmod +x $policy
 	fi
 	"${root[@]}" env DEBIAN_FRONTEND=noninteractive \
-		apt-get install -y -qq --no-install-recommends pgbouncer \
-		</dev/null || echo "PgBouncer could not be installed"
+		apt-get install -y -qq --no-install-recommends "${@:2}" \
+		</dev/null || echo "$1 could not be installed"
 	[ -z "$policy" ] || "${root[@]}" rm -f $policy
 	hash -r
 }
