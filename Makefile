@@ -28,6 +28,8 @@
 #   make stress-groups      clients against groups of jobs, for STRESS_SECONDS
 #   make check-limits       what 16 clients are granted of a service, for
 #                           LIMITS_SECONDS (60)
+#   make cells              tenants on CELLS_NODES (3) nodes behind a router, that
+#                           are moved under load; bench-cells says what that costs
 #   make quickstart, psql   see it work, play with it
 
 MODULE_big = queue_service
@@ -65,7 +67,7 @@ override with_llvm = no
 own_goals = check check-regress check-isolation check-tap check-compilers \
 	check-assert check-cron check-limits check-report check-mutants fuzz bench bench-flat bench-endurance \
 	bench-wakeup bench-limited bench-limits bench-fair bench-peers bench-purge bench-tokens stress \
-	stress-limits stress-groups quickstart psql
+	stress-limits stress-groups cells bench-cells quickstart psql
 
 ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
 
@@ -128,7 +130,9 @@ stress:
 	@stress/run
 stress-limits stress-groups:
 	@stress/$(@:stress-%=%)/run
-quickstart psql:
+bench-cells:
+	@scripts/cells bench
+cells quickstart psql:
 	@scripts/$@
 
 endif

@@ -76,32 +76,53 @@ need_tools()
 	have_tools || die "packages are installed, but PostgreSQL was not found"
 }
 
-# need_program NAME PACKAGE ...: install a program that not everybody needs, if it
-# can be had. Its package may start a service, which is none of our business.
-need_program()
+# Runs as root.
+as_root()
 {
-	local root=() policy=/usr/sbin/policy-rc.d
-
-	! command -v "$1" >/dev/null && [ ! -x "/usr/sbin/$1" ] || return 0
-	command -v apt-get >/dev/null || return 0
-	if [ "$(id -u)" != 0 ]
+	if [ "$(id -u)" = 0 ]
 	then
-		root=(sudo -n)
-		sudo -n true 2>/dev/null || return 0
+		"$@"
+	else
+		sudo "$@"
 	fi
-	echo "Installing $1 ..."
+}
+
+# need_packages PACKAGE ...: install those that are missing, without starting the
+# services that they bring, which are none of our business.
+need_packages()
+{
+	local package missing=() policy=/usr/sbin/policy-rc.d installed=yes
+
+	for package
+	do
+		[[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null) = ii* ]] ||
+			missing+=("$package")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	echo "Installing ${missing[*]} ..."
 	if [ -e $policy ]
 	then
 		policy=
 	else
-		printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee $policy >/dev/null
-		"${root[@]}" chmod +x $policy
+		printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+		as_root chmod +x $policy
 	fi
-	"${root[@]}" env DEBIAN_FRONTEND=noninteractive \
-		apt-get install -y -qq --no-install-recommends "${@:2}" \
-		</dev/null || echo "$1 could not be installed"
-	[ -z "$policy" ] || "${root[@]}" rm -f $policy
+	as_root apt-get update -qq || :
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+		--no-install-recommends "${missing[@]}" </dev/null || installed=no
+	[ -z "$policy" ] || as_root rm -f $policy
 	hash -r
+	[ $installed = yes ]
+}
+
+# need_program NAME PACKAGE ...: install a program that not everybody needs, if it
+# can be had.
+need_program()
+{
+	! command -v "$1" >/dev/null && [ ! -x "/usr/sbin/$1" ] || return 0
+	command -v apt-get >/dev/null || return 0
+	[ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null || return 0
+	need_packages "${@:2}" || echo "$1 could not be installed"
 }
 
 # Make $QS_BUILD, where the user that owns the servers can work. If that user
