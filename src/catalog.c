@@ -14,6 +14,7 @@
 #include "catalog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
+#include "distributed.h"
 #include "errors.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -32,14 +33,20 @@ static const char *const ready_index_names[QS_NTABLES] = {
 	"jobs_ready_idx", "critical_jobs_ready_idx", NULL
 };
 
+static const char *const all_table_names[QS_NALL_TABLES] = {
+	"tenants", "queues", "jobs", "critical_jobs", "dead_letter_jobs",
+	"idempotency_keys", "schedules", "rate_limiters", "rate_limits",
+	"queue_metrics", "alert_history"
+};
+
 static void
 forget_relation(Datum arg pg_attribute_unused(), Oid relid)
 {
 	invalidations++;
-	if (relid == InvalidOid || relid == current.queues)
+	if (relid == InvalidOid)
 		current_valid = false;
-	for (int i = 0; i < QS_NTABLES; i++)
-		if (relid == current.table[i])
+	for (int i = 0; i < QS_NALL_TABLES; i++)
+		if (relid == current.all_tables[i])
 			current_valid = false;
 }
 
@@ -89,7 +96,8 @@ relation_owner(Oid relid)
 
 /*
  * The objects of the extension that the called function belongs to. Valid
- * until the end of the call; QS_TABLE_UNSUITABLE if one is missing.
+ * until the end of the call; QS_TABLE_UNSUITABLE if one is missing,
+ * QS_TABLE_DISTRIBUTED if one is on other servers.
  */
 const QsCatalog *
 qs_catalog(FunctionCallInfo fcinfo)
@@ -115,6 +123,9 @@ qs_catalog(FunctionCallInfo fcinfo)
 		if (ready_index_names[i])
 			found.ready_index[i] = qs_find_relation(schema, ready_index_names[i]);
 	}
+	for (int i = 0; i < QS_NALL_TABLES; i++)
+		found.all_tables[i] = get_relname_relid(all_table_names[i], schema);
+	qs_refuse_distributed(found.all_tables, QS_NALL_TABLES);
 	found.owner = relation_owner(found.table[QS_JOBS]);
 	no_arguments = buildoidvector(NULL, 0);
 	found.all_tenants = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,

@@ -78,6 +78,7 @@ typedef enum QsTableKind
 } QsTableKind;
 
 #define QS_NTABLES 3
+#define QS_NALL_TABLES 11		/* and tenants, and those that SQL writes */
 
 typedef struct QsCatalog
 {
@@ -88,6 +89,7 @@ typedef struct QsCatalog
 	Oid			rate_limiters;
 	Oid			rate_limits;
 	Oid			table[QS_NTABLES];
+	Oid			all_tables[QS_NALL_TABLES]; /* InvalidOid where one is missing */
 	Oid			ready_index[QS_NTABLES];	/* none for dead letters */
 	Oid			all_tenants;	/* the marker function */
 	uint64		generation;		/* a new one with each look-up */

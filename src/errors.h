@@ -37,5 +37,6 @@
 /* tables, or the server, are not as the extension needs them */
 #define QS_TABLE_UNSUITABLE		MAKE_SQLSTATE('Q', 'S', '0', '4', '0')
 #define QS_NOT_PRELOADED		MAKE_SQLSTATE('Q', 'S', '0', '4', '1')
+#define QS_TABLE_DISTRIBUTED	MAKE_SQLSTATE('Q', 'S', '0', '4', '2')
 
 #endif							/* QS_ERRORS_H */

@@ -17,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "compat.h"
+#include "distributed.h"
 #include "errors.h"
 #include "executor/executor.h"
 #include "group_trigger.h"
@@ -324,8 +325,8 @@ describe_indexes(QsTableInfo *info, Relation rel)
 }
 
 /*
- * What is known of the table, which must be locked. QS_TABLE_UNSUITABLE if it
- * is not one that table.c can write.
+ * What is known of the table, which must be locked. QS_TABLE_UNSUITABLE or
+ * QS_TABLE_DISTRIBUTED if it is not one that table.c can write.
  */
 QsTableInfo *
 qs_table_describe(Relation rel, QsTableKind kind)
@@ -352,6 +353,7 @@ qs_table_describe(Relation rel, QsTableKind kind)
 				(errcode(QS_TABLE_UNSUITABLE),
 				 errmsg("\"%s\" is not a plain table of access method heap",
 						RelationGetRelationName(rel))));
+	qs_refuse_distributed(&RelationGetRelid(rel), 1);
 
 	if (kind == QS_DEAD_LETTER_JOBS)
 		check_columns(rel, dead_types, QS_DEAD_NCOLUMNS);
