@@ -125,6 +125,32 @@ need_program()
 	need_packages "${@:2}" || echo "$1 could not be installed"
 }
 
+# need_drivers: install what the examples' clients need, if it can be had:
+# psycopg, and Node with pg, whose folder QS_NODE_MODULES then names. Clients
+# without their driver are left out of the test.
+need_drivers()
+{
+	local root=() dir=$QS_BUILD/drivers packages=()
+
+	if command -v apt-get >/dev/null
+	then
+		[ "$(id -u)" = 0 ] || root=(sudo -n)
+		/usr/bin/python3 -c 'import psycopg' 2>/dev/null || packages+=(python3-psycopg)
+		command -v npm >/dev/null || packages+=(nodejs npm)
+		[ ${#packages[@]} = 0 ] ||
+			"${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+				apt-get install -y -qq --no-install-recommends "${packages[@]}" \
+				</dev/null || echo "${packages[*]} could not be installed"
+		hash -r
+	fi
+	if command -v npm >/dev/null && [ ! -d "$dir/node_modules/pg" ]
+	then
+		npm install --prefix "$dir" --ignore-scripts --no-package-lock --no-audit \
+			--no-fund --loglevel=error pg@8 || echo "pg could not be installed"
+	fi
+	[ ! -d "$dir/node_modules/pg" ] || export QS_NODE_MODULES=$dir/node_modules
+}
+
 # Make $QS_BUILD, where the user that owns the servers can work. If that user
 # cannot reach this checkout (in a home that is closed to others, say),
 # tmp_check is a link to a folder that it can.
