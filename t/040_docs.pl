@@ -4,7 +4,8 @@
 # The blocks marked "sql" of a file run in their order, in one session of psql,
 # in a database with the extension (unless a block creates it). In such a block
 #	-- => text			is a row of the result, as psql -At prints it
-# and a block marked "sql fails=SQLSTATE" must fail with just that.
+# and a block marked "sql fails=SQLSTATE" must fail with just that. What a document
+# finds in its database is made by the script of its name in t/docs.
 
 use strict;
 use warnings;
@@ -84,6 +85,8 @@ sub run_blocks
 	$node->safe_psql('postgres', "CREATE DATABASE $db");
 	my $first = grep({ $_->{text} =~ /^CREATE EXTENSION queue_service/m } @blocks) ? '' :
 	  "CREATE EXTENSION queue_service;\n";
+	my $before = "$root/t/docs/" . basename($file, '.md') . '.sql';
+	$first .= slurp_file($before) if -e $before;
 	$node->psql($db, $first . script(@blocks), stdout => \$stdout, stderr => \$stderr);
 	foreach (split /\n/, $stdout)
 	{
