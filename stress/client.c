@@ -164,16 +164,30 @@ take_leases(Client *client, int queue, int asked, PGresult *result, int first)
 
 #define CLAIM_COLUMNS "job_id, lease_token, us(leased_until), job_type, tenant_id, " TIMES
 
+/* A claim was answered. */
+static void
+claim_answered(Client *client, const PGresult *result)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	client->claiming = false;
+	if (state != NULL && strcmp(state, "57014") == 0)
+		__atomic_add_fetch(&disturbances.in_claim, 1, __ATOMIC_RELAXED);
+}
+
 /* Returns how many were claimed. */
 int
 client_claim(Client *client, int queue, int max_jobs, int lease_ms)
 {
-	PGresult   *result =
-	client_query(client, "SELECT " CLAIM_COLUMNS " FROM queue_claim('%s',"
-				 " 'client %d', %d, interval '%d ms')",
-				 queue_names[queue], client->number, max_jobs, lease_ms);
-	int			count = PQntuples(result);
+	PGresult   *result;
+	int			count;
 
+	client->claiming = true;
+	result = client_query(client, "SELECT " CLAIM_COLUMNS " FROM queue_claim('%s',"
+						  " 'client %d', %d, interval '%d ms')",
+						  queue_names[queue], client->number, max_jobs, lease_ms);
+	claim_answered(client, result);
+	count = PQntuples(result);
 	take_leases(client, queue, max_jobs, result, 0);
 	PQclear(result);
 	finish_statement(client);
@@ -313,12 +327,14 @@ client_complete(Client *client, int first, int count, bool and_claim)
 		int			queue = leases[0].queue;
 		int			refused = 0;
 
+		client->claiming = true;
 		result = client_query(client, "SELECT kind, " CLAIM_COLUMNS
 							  " FROM queue_complete_and_claim('%s', '{%s}', '{%s}',"
 							  " worker => 'client %d', max_jobs => %d, lease => '%d ms',"
 							  " strict => %s)", queue_names[queue], ids, tokens,
 							  client->number, count, lease_length(client),
 							  strict ? "true" : "false");
+		claim_answered(client, result);
 		/* refused ones come first, in the order of the leases */
 		for (int i = 0; i < count && PQresultStatus(result) == PGRES_TUPLES_OK; i++)
 		{

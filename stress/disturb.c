@@ -21,14 +21,15 @@ typedef struct Prepared
 	bool		found;			/* it was there when it was ended */
 } Prepared;
 
+const char *const fault_names[NFAULTS] = {"any", "backend", "claim", "cancel", "command"};
 volatile Phase phase = {WIDTH_FEW, 0, 50};
 Disturbances disturbances;
+volatile bool faults_done = false;
 
 static uint64_t seed;
 static Client *clients;
 static int	nclients;
-static double crash_every;		/* seconds; 0: never */
-static const char *restart;		/* command, or NULL */
+static const FaultPlan *plan;
 static pthread_t threads[6];
 static int	nthreads = 0;
 
@@ -328,7 +329,7 @@ prepared_main(void *arg)
 	return NULL;
 }
 
-/* Crashes ------------------------------------------------------------------ */
+/* Faults ------------------------------------------------------------------- */
 
 /*
  * Waits until the server has noticed that a backend is gone, and is back: until
@@ -350,52 +351,125 @@ wait_for_crash(PGconn **conn)
 	}
 }
 
+/* Notes how long nobody could commit, in a way that waits for the WAL. */
+static void
+note_away(PGconn **conn, int64_t since)
+{
+	PGresult   *result = NULL;
+	double		away;
+
+	while (PQresultStatus(result) != PGRES_TUPLES_OK)
+	{
+		PQclear(result);
+		result = run(conn, "SELECT pg_logical_emit_message(true, 'stress', '')");
+	}
+	PQclear(result);
+	away = (now_us() - since) / 1e6;
+	if (disturbances.away < away)
+		disturbances.away = away;
+}
+
 /* Kills a client's backend with kill -9, which makes the server crash. */
 static void
-kill_hard(PGconn **conn, uint64_t *random)
+kill_backend(PGconn **conn, uint64_t *random)
 {
-	bool		killed = false;
-
-	while (!killed && !settling)
+	while (!settling)
 	{
 		int			pid = clients[random_next(random) % (uint64_t) nclients].pid;
+		int64_t		start = now_us();
 		char		sql[100];
 		PGresult   *result;
+		bool		killed;
 
 		snprintf(sql, sizeof(sql), "SELECT FROM pg_stat_activity WHERE pid = %d"
 				 " AND backend_type = 'client backend'", pid);
 		result = run(conn, sql);
 		killed = PQntuples(result) == 1 && kill(pid, SIGKILL) == 0;
-		disturbances.killed += killed;
 		PQclear(result);
-	}
-	if (killed)
+		if (!killed)
+			continue;
+		disturbances.killed++;
 		wait_for_crash(conn);
+		note_away(conn, start);
+		break;
+	}
+}
+
+/* A signal to a backend that has been asked to claim, and not answered yet. */
+static bool
+signal_claim(uint64_t *random, int signal)
+{
+	while (!settling)
+	{
+		for (int i = 0; i < nclients; i++)
+		{
+			Client	   *client = &clients[random_next(random) % (uint64_t) nclients];
+			int			pid = client->pid;
+
+			if (pid == 0 || !client->claiming)
+				continue;
+			/* somewhere in it */
+			usleep(random_next(random) % 300);
+			if (client->claiming && client->pid == pid && kill(pid, signal) == 0)
+				return true;
+		}
+		usleep(100);
+	}
+	return false;
+}
+
+static void
+do_fault(PGconn **conn, uint64_t *random)
+{
+	int64_t		start = now_us();
+	Fault		fault = plan->fault;
+
+	if (fault == FAULT_ANY)
+		fault = plan->command != NULL && chance(random, 30) ? FAULT_COMMAND : FAULT_BACKEND;
+	if (fault == FAULT_BACKEND)
+		kill_backend(conn, random);
+	else if (fault == FAULT_CANCEL)
+		(void) signal_claim(random, SIGINT);
+	else if (fault == FAULT_CLAIM && signal_claim(random, SIGKILL))
+	{
+		start = now_us();
+		disturbances.killed++;
+		wait_for_crash(conn);
+		note_away(conn, start);
+	}
+	else if (fault == FAULT_COMMAND)
+	{
+		if (plan->command == NULL || system(plan->command) != 0)
+		{
+			fprintf(stderr, "the command of the fault failed\n");
+			exit(2);
+		}
+		disturbances.restarts++;
+		note_away(conn, start);
+	}
+}
+
+static long
+count_faults(void)
+{
+	return plan->fault == FAULT_CANCEL ? disturbances.in_claim :
+		disturbances.killed + disturbances.restarts;
 }
 
 static void *
-crash_main(void *arg)
+fault_main(void *arg)
 {
 	PGconn	   *conn = connect_patiently();
 	uint64_t	random = seed + 6000003;
 
 	(void) arg;
-	for (;;)
+	while (!settling)
 	{
-		wait_for(crash_every * (0.5 + (random_next(&random) % 1000) / 1000.0));
-		if (settling)
-			break;
-		if (restart != NULL && chance(&random, 30))
-		{
-			if (system(restart) != 0)
-			{
-				fprintf(stderr, "could not restart the server\n");
-				exit(2);
-			}
-			disturbances.restarts++;
-		}
-		else
-			kill_hard(&conn, &random);
+		wait_for(plan->every * (0.5 + (random_next(&random) % 1000) / 1000.0));
+		if (!settling && !faults_done)
+			do_fault(&conn, &random);
+		if (plan->count > 0 && count_faults() >= plan->count)
+			faults_done = true;
 	}
 	PQfinish(conn);
 	return NULL;
@@ -409,19 +483,18 @@ start(void *(*function) (void *))
 
 void
 disturb_start(uint64_t seed_given, Client *clients_given, int nclients_given,
-			  double crash_every_given, const char *restart_given)
+			  const FaultPlan *plan_given)
 {
 	seed = seed_given;
 	clients = clients_given;
 	nclients = nclients_given;
-	crash_every = crash_every_given;
-	restart = restart_given;
+	plan = plan_given;
 	start(prepared_main);
 	start(phase_main);
 	start(kill_main);
 	start(maintain_main);
-	if (crash_every > 0)
-		start(crash_main);
+	if (plan->every > 0)
+		start(fault_main);
 }
 
 /*

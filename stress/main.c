@@ -33,6 +33,30 @@ static Client clients[MAX_CLIENTS + 1];
 static int	nclients;
 static uint64_t seed;
 
+/* the server has a standby, which commits wait for */
+bool		has_standby;
+/* so many blocks of 100 are READ COMMITTED */
+long		read_committed;
+
+/* Whether the text has one of those in it that a variable lists, with | between. */
+bool
+listed(const char *name, const char *text)
+{
+	const char *list = getenv(name);
+
+	while (list != NULL && *list != '\0')
+	{
+		int			length = (int) strcspn(list, "|");
+		char		item[200];
+
+		snprintf(item, sizeof(item), "%.*s", length, list);
+		if (length > 0 && strstr(text, item) != NULL)
+			return true;
+		list += length + (list[length] == '|');
+	}
+	return false;
+}
+
 static long
 setting(const char *name, long value, long min, long max)
 {
@@ -46,6 +70,26 @@ setting(const char *name, long value, long min, long max)
 		exit(2);
 	}
 	return value;
+}
+
+static FaultPlan
+fault_plan(void)
+{
+	const char *every = getenv("STRESS_CRASH");
+	const char *name = getenv("STRESS_FAULT");
+	FaultPlan	plan = {
+		.every = every != NULL && *every != '\0' ? atof(every) : 10,
+		.count = setting("STRESS_FAULTS", 0, 0, 1000000),
+		.command = getenv("STRESS_COMMAND")
+	};
+
+	while (name != NULL && *name != '\0' && strcmp(name, fault_names[plan.fault]) != 0)
+		if (++plan.fault == NFAULTS)
+		{
+			fprintf(stderr, "STRESS_FAULT cannot be \"%s\"\n", name);
+			exit(2);
+		}
+	return plan;
 }
 
 static PGresult *
@@ -208,9 +252,9 @@ report(double seconds)
 	printf("%ld sessions terminated, %ld cancels, %ld vacuums, %ld reindexes,"
 		   " %ld recounts, %ld changes of queues, %ld truncations rolled back\n", d->terminated,
 		   d->cancelled, d->vacuums, d->reindexes, d->recounts, d->settings, truncates);
-	printf("%ld prepared transactions committed, %ld rolled back;"
-		   " %ld crashes by kill -9, %ld restarts; %ld weak answers\n\n", d->committed,
-		   d->rolled_back, d->killed, d->restarts, weak);
+	printf("%ld prepared transactions committed, %ld rolled back; %ld crashes by kill -9,"
+		   " %ld by the command, away for %.2f s at most; %ld claims cancelled; %ld weak answers\n\n",
+		   d->committed, d->rolled_back, d->killed, d->restarts, d->away, d->in_claim, weak);
 	for (int i = 0; i < nerror_counts; i++)
 		printf("%8ld errors %s%s: %s\n", error_counts[i].count, error_counts[i].state,
 			   error_counts[i].expected ? "" : " (unexpected)", error_counts[i].message);
@@ -222,7 +266,8 @@ main(int argc, char **argv)
 {
 	long		seconds = setting("STRESS_SECONDS", 30, 1, 1000000);
 	long		settle = seconds < 20 ? seconds / 4 : 5;
-	long		crash_every = setting("STRESS_CRASH", 10, 0, 1000000);
+	FaultPlan	plan = fault_plan();
+	long		counters = setting("STRESS_COUNTERS", seconds < 12 ? 4 : seconds / 3, 0, 1000000);
 	pthread_t	threads[MAX_CLIENTS];
 	PGconn	   *conn;
 	int64_t		start;
@@ -239,6 +284,8 @@ main(int argc, char **argv)
 	}
 	nclients = (int) setting("STRESS_CLIENTS", 16, 1, MAX_CLIENTS);
 	nqueues = (int) setting("STRESS_QUEUES", 1000, NKINDS, MAX_QUEUES) / NKINDS * NKINDS;
+	read_committed = setting("STRESS_READ_COMMITTED", 90, 0, 100);
+	has_standby = setting("STRESS_STANDBY", 0, 0, 1) > 0;
 	seed = (uint64_t) setting("STRESS_SEED", 1 + (long) (now_us() % 1000000), 1, INT64_MAX);
 	conn = connect_patiently();
 	set_up(conn);
@@ -254,8 +301,11 @@ main(int argc, char **argv)
 		clients[i].random = seed * 1000 + (uint64_t) i;
 		pthread_create(&threads[i], NULL, client_main, &clients[i]);
 	}
-	disturb_start(seed, clients, nclients, crash_every, getenv("STRESS_RESTART"));
-	sleep((unsigned) (seconds - settle));
+	disturb_start(seed, clients, nclients, &plan);
+	if (plan.count == 0)
+		sleep((unsigned) (seconds - settle));
+	while (plan.count > 0 && !faults_done)
+		usleep(20000);
 	settling = true;
 	sleep((unsigned) settle);
 	stopping = true;
@@ -272,7 +322,8 @@ main(int argc, char **argv)
 	counters_check(conn, "when all has ended");
 	drain(conn, 60 + seconds);
 	counters_check(conn, "when all is drained");
-	counters_stress(conn, (int) (seconds < 12 ? 4 : seconds / 3), seed);
+	if (counters > 0)
+		counters_stress(conn, (int) counters, seed);
 	for (int i = 0; i <= nclients; i++)
 		history_resolve(&clients[i].history, server);
 	report((now_us() - start) / 1e6);

@@ -118,6 +118,7 @@ count_error(PGresult *result, const char *extra_state)
 	for (i = 0; i < (int) (sizeof(expected_states) / sizeof(*expected_states)); i++)
 		expected |= strcmp(state, expected_states[i]) == 0;
 	expected |= extra_state != NULL && strcmp(state, extra_state) == 0;
+	expected |= listed("STRESS_EXPECT", state);
 
 	pthread_mutex_lock(&mutex);
 	for (i = 0; i < nerror_counts; i++)
@@ -142,6 +143,16 @@ ignore_notice(void *arg, const PGresult *result)
 {
 	(void) arg;
 	(void) result;
+}
+
+/* A cancel ends the wait for a standby, not the commit, which is acknowledged. */
+static void
+note_notice(void *arg, const PGresult *result)
+{
+	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+
+	if (message != NULL && strstr(message, "wait for synchronous replication") != NULL)
+		((Client *) arg)->unreplicated = true;
 }
 
 /* The number of the server's life that began then. */
@@ -171,7 +182,7 @@ server_number(int64_t began)
 PGconn *
 connect_once(int *server)
 {
-	PGconn	   *conn = PQconnectdb("options='-c client_min_messages=error'");
+	PGconn	   *conn = PQconnectdb("options='-c client_min_messages=warning'");
 	PGresult   *result = NULL;
 
 	PQsetNoticeReceiver(conn, ignore_notice, NULL);
@@ -228,7 +239,8 @@ client_connect(Client *client)
 				 client->synchronous ? "on" : "off");
 		PQclear(PQexec(client->conn, sql));
 	} while (PQstatus(client->conn) != CONNECTION_OK);
-	client->broken = client->in_block = client->failed = false;
+	PQsetNoticeReceiver(client->conn, note_notice, client);
+	client->broken = client->in_block = client->failed = client->unreplicated = false;
 	client->pid = PQbackendPID(client->conn);
 }
 
@@ -308,7 +320,7 @@ begin(Client *client)
 	int			level = client->calm ? 0 : pick(client, 100);
 
 	PQclear(client_query(client, "BEGIN ISOLATION LEVEL %s",
-						 level < 90 ? "READ COMMITTED" : levels[level % 2]));
+						 level < read_committed ? "READ COMMITTED" : levels[level % 2]));
 	client->in_block = true;
 	if (!client->calm && chance(client, 4))
 		PQclear(client_query(client, "SET LOCAL statement_timeout = %d",
@@ -332,14 +344,17 @@ count_jobs(const History *history)
 }
 
 /*
- * Whether the open transaction, if acknowledged, has waited for its WAL. One
- * that only claimed need not, and one that enqueued a critical job must.
+ * Whether the open transaction, if acknowledged, has waited for its WAL, and for
+ * the standby if there is one. One that only claimed need not, and one that
+ * enqueued a critical job must.
  */
 static bool
 is_durable(const Client *client)
 {
 	const History *history = &client->history;
 
+	if (client->unreplicated)
+		return false;
 	for (size_t i = history->open; i < history->count; i++)
 	{
 		const Event *event = &history->events[i];
@@ -373,7 +388,7 @@ end(Client *client, Fate fate, int prepared)
 		client->ncommitted = client->nleases;
 	else
 		client->nleases = client->ncommitted;
-	client->in_block = client->failed = false;
+	client->in_block = client->failed = client->unreplicated = false;
 }
 
 /* Ends the block if there is one still; statement_timeout may hit this too. */
@@ -393,7 +408,7 @@ prepare(Client *client)
 
 	PQclear(client_query(client, "PREPARE TRANSACTION 'stress %d'", number));
 	prepared = !client->failed;
-	if (prepared)
+	if (prepared && !client->unreplicated)
 	{
 		prepared_acknowledged(number);
 		note_durable(client->server, client->sent_at);
@@ -415,7 +430,9 @@ finish(Client *client, bool commit)
 		end(client, FATE_ABORTED, 0);
 		return;
 	}
-	if (!client->calm && chance(client, 3) && prepared_room())
+	/* a standby has it for certain only if it was waited for */
+	if (!client->calm && chance(client, 3) && prepared_room() &&
+		(client->synchronous || !has_standby))
 	{
 		prepare(client);
 		return;

@@ -181,9 +181,11 @@ typedef struct Client
 	int			server;			/* which of its lives */
 	int64_t		sent_at;		/* the last statement */
 	volatile int pid;			/* for whoever wants to kill it; 0 if none */
+	volatile bool claiming;		/* a claim was sent, and not answered */
 	bool		in_block;		/* a transaction block is open */
 	bool		failed;			/* and can only be rolled back */
 	bool		broken;			/* the connection is gone */
+	bool		unreplicated;	/* the wait for a standby was cancelled */
 	History		history;
 	Lease		leases[MAX_LEASES];
 	int			nleases;
@@ -222,6 +224,11 @@ extern PGconn *connect_patiently(void);
 extern void set_depth(long depth);
 extern volatile long truncates;
 
+/* main.c */
+extern bool listed(const char *name, const char *text);
+extern bool has_standby;
+extern long read_committed;
+
 /* disturb.c */
 typedef struct Disturbances
 {
@@ -232,16 +239,39 @@ typedef struct Disturbances
 	long		settings;
 	long		recounts;
 	long		killed;			/* with kill -9 */
-	long		restarts;
+	long		restarts;		/* or whatever else the command does */
+	long		in_claim;		/* cancelled in a claim */
 	long		committed;		/* prepared transactions */
 	long		rolled_back;
 	double		widths[NWIDTHS];	/* seconds */
 	double		held;
+	double		away;			/* seconds, of the longest time without a server */
 } Disturbances;
 
+/* What is done to the server, or to a session, every now and then. */
+typedef enum Fault
+{
+	FAULT_ANY,					/* FAULT_BACKEND, or FAULT_COMMAND if there is one */
+	FAULT_BACKEND,				/* kill -9 of a client's backend */
+	FAULT_CLAIM,				/* ... while it claims */
+	FAULT_CANCEL,				/* cancel of a claim */
+	FAULT_COMMAND,				/* what STRESS_COMMAND does */
+	NFAULTS
+} Fault;
+
+typedef struct FaultPlan
+{
+	Fault		fault;
+	double		every;			/* seconds, on average; 0: never */
+	long		count;			/* the run ends after so many; 0: by time */
+	const char *command;		/* or NULL */
+} FaultPlan;
+
 extern Disturbances disturbances;
+extern const char *const fault_names[NFAULTS];
+extern volatile bool faults_done;
 extern void disturb_start(uint64_t seed, Client *clients, int nclients,
-						  double crash_every, const char *restart);
+						  const FaultPlan *plan);
 extern void disturb_stop(void);
 extern int	prepared_new(void);
 extern void prepared_acknowledged(int number);
