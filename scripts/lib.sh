@@ -151,6 +151,42 @@ need_drivers()
 	[ ! -d "$dir/node_modules/pg" ] || export QS_NODE_MODULES=$dir/node_modules
 }
 
+# find_faketime: QS_FAKETIME tells tests where the library is that sets a program's
+# clock; empty if it is not installed.
+find_faketime()
+{
+	need_program faketime faketime
+	QS_FAKETIME=$(find /usr/lib /usr/local/lib -name libfaketime.so.1 2>/dev/null | head -n 1)
+	export QS_FAKETIME
+}
+
+# mount_small_disks: two small file systems for the test that fills them, whose
+# folder QS_SMALL_DISKS names. Not mounted if that is not allowed.
+mount_small_disks()
+{
+	local disk dir=$QS_BUILD/small
+
+	[ "$(id -u)" = 0 ] || return 0
+	for disk in data wal
+	do
+		mkdir -p "$dir/$disk"
+		mount -t tmpfs -o size=256m,mode=0700,uid="$(id -u postgres)" \
+			queue_service "$dir/$disk" 2>/dev/null || return 0
+	done
+	QS_SMALL_DISKS=$dir
+	export QS_SMALL_DISKS
+}
+
+unmount_small_disks()
+{
+	local disk
+
+	for disk in data wal
+	do
+		! mountpoint -q "$QS_BUILD/small/$disk" || umount -l "$QS_BUILD/small/$disk"
+	done
+}
+
 # Make $QS_BUILD, where the user that owns the servers can work. If that user
 # cannot reach this checkout (in a home that is closed to others, say),
 # tmp_check is a link to a folder that it can.
