@@ -12,6 +12,9 @@
 #                           (5000000); see report/run
 #   make check-cron         cron expressions against cron-parser, from npm:
 #                           CRON_EXPRESSIONS (20000) in twenty time zones
+#   make check-faults       what is lost when a server crashes, fails over, has a full
+#                           disk, and so on: see doc/reliability.md. TESTS="1 4"
+#                           picks faults
 #   make fuzz               key ranges, token buckets, cron, histograms, turns, each
 #                           for FUZZ_SECONDS
 #   make bench              measure it; bench-flat and bench-endurance show how
@@ -65,7 +68,7 @@ override with_llvm = no
 # These run scripts that find or install what they need, so they work where
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
-	check-assert check-cron check-limits check-report check-mutants fuzz bench bench-flat bench-endurance \
+	check-assert check-cron check-faults check-limits check-report check-mutants fuzz bench bench-flat bench-endurance \
 	bench-wakeup bench-limited bench-limits bench-fair bench-peers bench-purge bench-tokens stress \
 	stress-limits stress-groups cells bench-cells quickstart psql
 
@@ -116,6 +119,8 @@ check-limits:
 	@LIMITS_SECONDS=$${LIMITS_SECONDS:-60} scripts/check tap 063_limits
 check-report:
 	@report/run
+check-faults:
+	@scripts/check-faults $(TESTS)
 check-cron:
 	@fuzz/cron_parser/run
 check-mutants:

@@ -132,10 +132,12 @@ SELECT queue_enqueue(E'\xff');
 SELECT queue_enqueue(convert_from('\xc328', 'UTF8'));
 SELECT queue_enqueue('q', run_at => 'tomorrow or so');
 SELECT queue_claim('q', lease => 'a while');
--- a huge text in every argument (256 MB do the same, but take long)
+-- a huge text in every argument; FAULT_TEXT=33554432 makes it 256 MB, which take long
+\set repeats 262144
+\getenv repeats FAULT_TEXT
 SELECT state, string_agg(function || ' ' || argument, ', ' ORDER BY function COLLATE "C", n) AS calls, count(*) FILTER (WHERE shown LIKE '%SECRETS!%') AS shows
-FROM arguments, pg_temp.ends(pg_temp.call(oid, argument, 'repeat(''SECRETS!'', 262144)')) WHERE type = 'text'::regtype GROUP BY state ORDER BY state;
-SELECT outcome FROM queue_fail(:'job_id', :lease_token, repeat('SECRETS!', 262144));
+FROM arguments, pg_temp.ends(pg_temp.call(oid, argument, 'repeat(''SECRETS!'', ' || :repeats || ')')) WHERE type = 'text'::regtype GROUP BY state ORDER BY state;
+SELECT outcome FROM queue_fail(:'job_id', :lease_token, repeat('SECRETS!', :repeats));
 SELECT octet_length(last_error) AS bytes FROM jobs WHERE id = :'job_id';
 
 RESET app.current_tenant;
