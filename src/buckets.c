@@ -11,7 +11,9 @@
  * A bucket that has no entry was not used since the server started, or since
  * an entry of its partition was last evicted. It was not below empty then; so a
  * new entry is empty as of that time, and evicting one never adds tokens. Only
- * what its row says of a later time is better known.
+ * what its row says of a later time is better known. A server that was promoted
+ * does not know what the one that it followed granted, and what its rows say is
+ * older than that: there, a new entry is empty as of the first use.
  *
  * An entry is what the last caller said that the bucket is. Sessions that do
  * not agree, as one has not yet heard of a change, replace it in turn, and each
@@ -19,6 +21,9 @@
  */
 #include "postgres.h"
 
+#include <unistd.h>
+
+#include "access/xlog.h"
 #include "buckets.h"
 #include "common/hashfn.h"
 #include "limit_clock.h"
@@ -58,6 +63,8 @@ typedef struct Shared
 {
 	int32		entries;		/* in each partition */
 	Size		bytes;
+	bool		followed;		/* began as a standby */
+	pg_atomic_uint64 first_use; /* since it is none; 0: not yet */
 	Partition	partitions[PARTITIONS];
 } Shared;
 
@@ -118,6 +125,10 @@ attach(void *memory, LWLockPadded *locks, bool found)
 	memset(shared, 0, sizeof(*shared));
 	shared->entries = entries_per_partition();
 	shared->bytes = shared_size();
+	/* the promotion removes them */
+	shared->followed = access(STANDBY_SIGNAL_FILE, F_OK) == 0 ||
+		access(RECOVERY_SIGNAL_FILE, F_OK) == 0;
+	pg_atomic_init_u64(&shared->first_use, 0);
 	for (int i = 0; i < PARTITIONS; i++)
 		init_partition(&shared->partitions[i], &locks[i].lock, now, &rest);
 }
@@ -212,6 +223,22 @@ evict_one(Partition *partition)
 	}
 }
 
+/* When buckets of the partition that have no entry were not below empty. */
+static TimestampTz
+empty_since(const Partition *partition, TimestampTz now)
+{
+	uint64		first_use = 0;
+
+	if (!shared->followed)
+		return partition->empty_since;
+	if (RecoveryInProgress())
+		return now;
+	if (pg_atomic_compare_exchange_u64(&shared->first_use, &first_use,
+									   (uint64) now))
+		first_use = (uint64) now;
+	return Max(partition->empty_since, (TimestampTz) first_use);
+}
+
 /*
  * A bucket without an entry, that was empty at a time. Returns its position.
  */
@@ -279,7 +306,7 @@ get_entry(Partition *partition, const QsLiveBucket *live, uint32 hash,
 		int32		n;
 
 		/* who makes room for this bucket is another one */
-		position = begin_bucket(&bucket, live, partition->empty_since, now);
+		position = begin_bucket(&bucket, live, empty_since(partition, now), now);
 		if (partition->free < 0)
 			evict_one(partition);
 		n = partition->free;
@@ -402,7 +429,7 @@ qs_buckets_look(const QsLiveBucket *live, TimestampTz now, int32 wanted,
 	LWLockAcquire(partition->lock, LW_SHARED);
 	entry = find(partition, live, hash);
 	if (entry == NULL)
-		position = begin_bucket(&bucket, live, partition->empty_since, now);
+		position = begin_bucket(&bucket, live, empty_since(partition, now), now);
 	else if (is_current(entry, live) && !entry->in_row)
 	{
 		bucket = entry->bucket;

@@ -115,7 +115,7 @@ $new->init(allows_streaming => 1);
 $new->append_conf('postgresql.conf', "shared_preload_libraries = 'queue_service'\nautovacuum = off\n");
 $new->start;
 $now = $new;
-query("CREATE EXTENSION queue_service; SELECT queue_limiter_set('s', 1000, 1000, 2, '1 hour')");
+query("CREATE EXTENSION queue_service; SELECT queue_limiter_set('s', 1000, 1000, 2, '1 hour'), queue_limiter_set('fast', 50, 200)");
 $permits[0] = permit('s');
 is(release('s', $permits[0]), 't', 'none is out');
 $new->restart;
@@ -141,8 +141,12 @@ my ($code, undef, $error) = $standby->psql('postgres', "SELECT queue_rate_acquir
 like($error, qr/25006/, 'refused on a standby');
 $standby->restart;
 $new->wait_for_catchup($standby);
+# long enough for a bucket to fill that began empty with the standby
+$standby->poll_query_until('postgres', "SELECT clock_timestamp() - pg_postmaster_start_time() > '0.5 s'");
 $standby->promote;
 $now = $standby;
+is(query("SELECT granted FROM queue_rate_acquire('fast', 25)"), 'f', 'after a promotion a bucket is empty');
+ok($now->poll_query_until('postgres', "SELECT granted FROM queue_rate_acquire('fast', 25)"), 'and fills');
 like(permit('s'), qr/^wait/, 'after a promotion');
 
 done_testing();
