@@ -141,13 +141,15 @@ recount(PGconn *conn)
 		PQclear(PQexec(conn, "SELECT FROM _queue_task('recount')"));
 }
 
-/* Whether the server counts at all. */
+/* Whether the server counts at all, and no worker is at work meanwhile. */
 static bool
 counts(PGconn *conn)
 {
 	PGresult   *result = PQexec(conn, "SELECT FROM pg_settings"
 								" WHERE name = 'shared_preload_libraries'"
-								" AND setting LIKE '%queue_service%'");
+								" AND setting LIKE '%queue_service%' AND NOT EXISTS (SELECT"
+								" FROM pg_stat_activity WHERE datname = current_database()"
+								" AND backend_type = 'queue_service worker')");
 	bool		preloaded = PQntuples(result) == 1;
 
 	PQclear(result);

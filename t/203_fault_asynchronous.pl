@@ -58,8 +58,8 @@ $primary->wait_for_catchup($standby);
 $standby->append_conf('postgresql.conf', "primary_conninfo = ''");
 $standby->reload;
 $primary->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pg_stat_replication') or die;
-load($lag);
 my $late = $primary->safe_psql('postgres', "BEGIN; CREATE TABLE late AS $leased; SELECT job_id, lease_token FROM late ORDER BY job_id; COMMIT");
+load($lag);
 kill_server($primary, all => 1);
 $standby->promote;
 

@@ -57,13 +57,13 @@ is($jobs, 16 * $tenants, "$jobs jobs in $queues queues");
 
 # Workers for all tenants, until none finds anything. A job that is claimed
 # twice violates the key.
-my $claims = 16 * $tenants / 20 / 4 + 20;
+my $claims = 16 * $tenants / 1000 / 4 + 20;
 my $start = time;
 $node->pgbench(
 	"--no-vacuum --client=4 --transactions=" . int($claims), 0, [qr/processed: [1-9]/], [qr/^$/], 'claims of each name',
 	{ map {
 			("205_q$_" => qq(INSERT INTO claimed (id, token, tenant, queue)
-				SELECT job_id, lease_token, tenant_id, queue FROM queue_claim('q$_', 'w', max_jobs => 200, lease => '1 hour');))
+				SELECT job_id, lease_token, tenant_id, queue FROM queue_claim('q$_', 'w', max_jobs => 1000, lease => '1 hour');))
 		} 0 .. 9 });
 # what the clients left, as they choose names at random
 foreach my $name (map { "q$_" } 0 .. 9)

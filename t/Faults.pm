@@ -83,7 +83,7 @@ sub stress_pair
 
 # Who receives WAL, and who waits for that, say so when the other side goes.
 my $log_of_pairs = 'could not receive data from WAL stream|could not connect to the primary|terminating walreceiver'
-  . '|wait for synchronous replication|streaming replication receiver|replication terminated by primary server|could not send end-of-streaming message|removing stale two-phase state file'
+  . '|wait for synchronous replication|streaming replication receiver|replication terminated by primary server|could not send end-of-streaming message|removing stale two-phase state file|canceling authentication due to timeout'
   . '|terminating background worker "queue_service';
 
 # Runs the stress test on servers that share a log, with settings of its own
