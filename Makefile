@@ -33,6 +33,9 @@
 #                           LIMITS_SECONDS (60)
 #   make cells              tenants on CELLS_NODES (3) nodes behind a router, that
 #                           are moved under load; bench-cells says what that costs
+#   make deb, check-deb     a Debian package; install it in a clean system, and
+#                           have the quick start's jobs done there
+#   make dist               a zip of the last commit, for PGXN
 #   make quickstart, psql   see it work, play with it
 
 MODULE_big = queue_service
@@ -70,7 +73,7 @@ override with_llvm = no
 own_goals = check check-regress check-isolation check-tap check-compilers \
 	check-assert check-cron check-faults check-limits check-report check-mutants fuzz bench bench-flat bench-endurance \
 	bench-wakeup bench-limited bench-limits bench-fair bench-peers bench-purge bench-tokens stress \
-	stress-limits stress-groups cells bench-cells quickstart psql
+	stress-limits stress-groups cells bench-cells deb check-deb dist quickstart psql
 
 ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
 
@@ -137,7 +140,7 @@ stress-limits stress-groups:
 	@stress/$(@:stress-%=%)/run
 bench-cells:
 	@scripts/cells bench
-cells quickstart psql:
+cells deb check-deb dist quickstart psql:
 	@scripts/$@
 
 endif
