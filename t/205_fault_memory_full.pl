@@ -81,8 +81,9 @@ is(query(qq(SELECT count(*) FROM (SELECT tenant, count(*) n, max(at) last FROM c
 
 # Slots that are given back are there for others.
 is(query("SELECT outcome, count(*) FROM claimed, queue_complete(id, token) WHERE queue = 'q0' GROUP BY 1"), 'done|' . $slots * $tenants, 'they are completed');
-is(query("SELECT count(*) FROM queue_claim('q0', max_jobs => 10000)"), $slots * $tenants, 'and the others follow')
-  if $slots * $tenants <= 10000;
+my ($again, $n) = (0, 0);
+$again += $n while $n = query("SELECT count(*) FROM queue_claim('q0', max_jobs => 10000)");
+is($again, $slots * $tenants, 'and the others follow');
 is(query("SELECT max(n) FROM (SELECT count(*) n FROM jobs JOIN queues q ON q.id = queue_id AND q.name = 'q0' WHERE leased_until > now() GROUP BY queue_id) c"), $slots,
 	'of each limited queue as many as may be, again');
 
