@@ -43,8 +43,8 @@ sub database
 {
 	my ($name, @files) = @_;
 
-	sql('-d', 'postgres', '-c', "CREATE DATABASE $name");
-	$ENV{PGDATABASE} = $name;
+	sql('-d', 'postgres', '-c', "CREATE DATABASE report_$name");
+	$ENV{PGDATABASE} = "report_$name";
 	sql('-c', 'CREATE EXTENSION queue_service');
 	sql('-v', "tenants=$tenants", '-v', "jobs=$jobs", '-o', '/dev/null', '-f', "$root/report/$_.sql") foreach @files;
 	return;

@@ -22,8 +22,8 @@ PG_FUNCTION_INFO_V1(queue_report);
 #define PERIOD_MAX QS_YEAR
 
 /* Dead letters that are read of all queues together, and of each at least. */
-#define LETTERS 20000
-#define LETTERS_MIN 5
+#define LETTERS 10000
+#define LETTERS_MIN 1
 /* Queues whose dead letters are read. */
 #define LETTERS_QUEUES 10000
 

@@ -83,7 +83,7 @@ query("SET app.current_tenant = '$own';" . join '', map {
 	"SELECT queue_create($quoted, alert_depth => 1, keep_completed => '0');
 	SELECT queue_enqueue($quoted, '\"a payload\"', job_type => $quoted), queue_enqueue($quoted, '\"a payload\"');
 	SELECT queue_fail(job_id, lease_token, $quoted, dead => true) FROM queue_claim($quoted, $quoted);
-	SELECT queue_tenant_limit_set('$own', $quoted, 10, 0.001, 5);
+	SELECT queue_tenant_limit_set('$own', $quoted, 10, 0.000001, 5);
 	SELECT FROM queue_rate_acquire($quoted, 4);"
 } sort keys %shown);
 query("SET app.current_tenant = '$other'; SELECT queue_create('foreign queue', alert_depth => 1, max_attempts => 1);

@@ -34,7 +34,7 @@ query("INSERT INTO tenants (id) VALUES ('$own'), ('$other'); $act;
 	SELECT queue_complete(job_id, lease_token) FROM queue_claim('full');
 	SELECT queue_fail(job_id, lease_token, 'x', dead => true) FROM queue_claim('full');
 	SELECT count(*) FROM queue_claim('full', E'w\\x1b[2Jorker');
-	SELECT queue_tenant_limit_set('$own', 'own', 10, 0.001, 5);
+	SELECT queue_tenant_limit_set('$own', 'own', 10, 0.000001, 5);
 	SELECT FROM queue_rate_acquire('own', 4);
 	SET app.current_tenant = '$other'; SELECT queue_create('foreign', alert_depth => 1); SELECT queue_enqueue('foreign'), queue_enqueue('foreign');
 	SELECT queue_claim('foreign', 'foreign worker'); SELECT queue_tenant_limit_set('$other', 'foreign limit', 10, 1)");
