@@ -89,7 +89,8 @@ version := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" queue_service.con
 $(WORKER_OBJS): override CPPFLAGS += -isystem $(includedir) \
 	-isystem $(includedir_internal) -DVERSION='"$(version)"'
 queue_worker: $(WORKER_OBJS)
-	$(CC) $(CFLAGS) $^ $(libpq_pgport) -lm $(LDFLAGS) $(LDFLAGS_EX) -o $@
+	$(CC) $(CFLAGS) $^ -L$(pkglibdir) -L$(libdir) -lpgcommon -lpgport $(libpq) -lm \
+		$(LDFLAGS) $(LDFLAGS_EX) -o $@
 all: queue_worker
 install: install-worker
 install-worker: queue_worker

@@ -342,7 +342,10 @@ WHERE o.schema <> e.extnamespace OR o.owner <> e.extowner
 UNION ALL
 SELECT format('%s is of another kind', pg_describe_object(d.classid, d.objid, 0))
 FROM pg_depend d JOIN audit.extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
-WHERE d.deptype = 'e' AND d.classid NOT IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_event_trigger'::regclass);
+WHERE d.deptype = 'e' AND d.classid NOT IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_event_trigger'::regclass)
+	-- the types of rows are members from PostgreSQL 17 on, and arrays of them
+	AND NOT (d.classid = 'pg_type'::regclass AND EXISTS (SELECT FROM audit.relation r
+		JOIN pg_type t ON t.oid = r.reltype WHERE d.objid IN (t.oid, t.typarray)));
 
 CREATE FUNCTION audit.findings(OUT rule text, OUT object text) RETURNS SETOF record
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$

@@ -12,9 +12,18 @@
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "nodes/nodes.h"
 #include "parser/parse_relation.h"
+#include "rewrite/rewriteHandler.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+
+/* in front of the declaration of a function that does not return */
+#if PG_VERSION_NUM >= 180000
+#define qs_noreturn pg_noreturn
+#else
+#define qs_noreturn pg_attribute_noreturn()
+#endif
 
 /* A number for each backend that can be, from 0; of its transaction. */
 #if PG_VERSION_NUM >= 170000
@@ -95,7 +104,9 @@ qs_delete_row_triggers(EState *estate, ResultRelInfo *rri, ItemPointer tid)
 	EPQState	recheck;
 
 	qs_init_recheck(&recheck, estate);
-#if PG_VERSION_NUM >= 160000
+#if PG_VERSION_NUM >= 180000
+	return ExecBRDeleteTriggers(estate, &recheck, rri, tid, NULL, NULL, NULL, NULL, false);
+#elif PG_VERSION_NUM >= 160000
 	return ExecBRDeleteTriggers(estate, &recheck, rri, tid, NULL, NULL, NULL, NULL);
 #else
 	return ExecBRDeleteTriggers(estate, &recheck, rri, tid, NULL, NULL);
@@ -115,6 +126,12 @@ qs_delete_row_triggers(EState *estate, ResultRelInfo *rri, ItemPointer tid)
 	index_beginscan(rel, index, snapshot, nkeys, 0)
 #endif
 
+#if PG_VERSION_NUM >= 180000
+#define qs_primary_key(rel) RelationGetPrimaryKeyIndex(rel, false)
+#else
+#define qs_primary_key(rel) RelationGetPrimaryKeyIndex(rel)
+#endif
+
 #if PG_VERSION_NUM >= 170000
 #define qs_interval_is_finite(i) (!INTERVAL_NOT_FINITE(i))
 #else
@@ -123,9 +140,24 @@ qs_delete_row_triggers(EState *estate, ResultRelInfo *rri, ItemPointer tid)
 
 #if PG_VERSION_NUM >= 180000
 #define qs_check_enforced(check) ((check)->ccenforced)
+#define qs_is_virtual(att) ((att)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
 #else
 #define qs_check_enforced(check) true
+#define qs_is_virtual(att) false
 #endif
+
+/* what a CHECK says of columns that are in the row */
+static inline Node *
+qs_check_expr(Relation rel, const ConstrCheck *check)
+{
+	Node	   *node = stringToNode(check->ccbin);
+
+#if PG_VERSION_NUM >= 180000
+	node = expand_generated_columns_in_expr(node, rel, 1);
+#endif
+	(void) rel;
+	return node;
+}
 
 /*
  * Makes rel the one entry of estate's range table, and returns where the

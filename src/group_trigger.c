@@ -14,6 +14,7 @@
 #include "group_trigger.h"
 #include "groups.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"

@@ -5,6 +5,7 @@
 #ifndef QS_IDEMPOTENCY_H
 #define QS_IDEMPOTENCY_H
 
+#include "compat.h"
 #include "enqueue.h"
 
 /* what becomes of an enqueue whose key is taken */
@@ -27,7 +28,7 @@ extern bool qs_enqueue_once(QsCall *call, QsNewJob *job, const QsKey *key,
 							pg_uuid_t *id);
 extern bool qs_key_is_free(QsCall *call, QsTableKind kind,
 						   const pg_uuid_t *tenant, Datum key);
-extern void qs_key_taken(const pg_uuid_t *id) pg_attribute_noreturn();
+qs_noreturn extern void qs_key_taken(const pg_uuid_t *id);
 extern void qs_key_follow(QsCall *call, const QsNewJob *job,
 						  const pg_uuid_t *old, const pg_uuid_t *new);
 

@@ -6,6 +6,7 @@
 #define QS_QUEUE_H
 
 #include "call.h"
+#include "compat.h"
 
 #define QS_NAME_BYTES 128
 
@@ -37,7 +38,7 @@ typedef struct QsQueue
 
 extern void qs_queue_init(void);
 extern void qs_queue_by_name(QsCall *call, const char *name, QsQueue *queue);
-extern void qs_queue_unknown(const char *name) pg_attribute_noreturn();
+qs_noreturn extern void qs_queue_unknown(const char *name);
 extern bool qs_queue_by_id(QsCall *call, const pg_uuid_t *id, QsQueue *queue);
 extern bool qs_queue_read(QsCall *call, const pg_uuid_t *id, QsQueue *queue);
 extern uint64 qs_queue_trigger(QsCall *call);

@@ -220,12 +220,19 @@ find_tenant(QsCall *call, Queue *queue)
 	return true;
 }
 
+/* Between two times, whichever is later: the clock may have been set back. */
+static int64
+distance(TimestampTz a, TimestampTz b)
+{
+	return Max(a, b) - Min(a, b);
+}
+
 /* Whether an entry is to be counted now. */
 static bool
 is_due(QsCall *call, const QsStatsView *view, Prepared *prepared)
 {
 	if (view->state == QS_STATS_EXACT)
-		return Abs(call->now - view->counted_at) >= ENTRY_AGE;
+		return distance(call->now, view->counted_at) >= ENTRY_AGE;
 	if (view->state != QS_STATS_UNCERTAIN)
 		return true;
 	if (prepared->xids == NULL)
@@ -291,7 +298,7 @@ count_if_due(QsTaskRun *run, bool counts_live, const Queue *queue, bool never,
 		return false;
 	if (counts_live && qs_stats_reserve(&queue->id, run->call->now))
 		run->done += recount(run->call, queue);
-	else if (never || Abs(run->call->now - at) >= ROW_AGE)
+	else if (never || distance(run->call->now, at) >= ROW_AGE)
 		run->done += count_into_row(run->call, queue);
 	else
 		return false;

@@ -21,6 +21,7 @@
 
 #include "access/genam.h"
 #include "call.h"
+#include "compat.h"
 #include "nodes/execnodes.h"
 #include "utils/relcache.h"
 
@@ -88,7 +89,7 @@ extern bool qs_runs_user_code(const QsJobs *jobs);
 extern uint64 qs_announcing_version(const QsTable *table);
 
 extern void qs_see_own_writes(QsJobs *jobs);
-extern void qs_serialization_failure(void) pg_attribute_noreturn();
+qs_noreturn extern void qs_serialization_failure(void);
 extern bool qs_find_by_id(QsTable *table, const pg_uuid_t *id);
 extern bool qs_lock_by_id(QsTable *table, const pg_uuid_t *id);
 extern bool qs_try_lock_by_id(QsTable *table, const pg_uuid_t *id);

@@ -140,6 +140,12 @@ describe_columns(QsTableInfo *info, Relation rel, int set_by_us)
 
 		if (att->attisdropped)
 			continue;
+		if (qs_is_virtual(att) && att->attnotnull)
+			ereport(ERROR,
+					(errcode(QS_TABLE_UNSUITABLE),
+					 errmsg("column \"%s\" of table \"%s\" is virtual and NOT NULL",
+							NameStr(att->attname), RelationGetRelationName(rel)),
+					 errhint("Use a CHECK constraint.")));
 		if (att->attgenerated == ATTRIBUTE_GENERATED_STORED)
 			set_expr(info, &info->generated[i],
 					 build_column_default(rel, i + 1), NULL);
@@ -204,7 +210,7 @@ describe_checks(QsTableInfo *info, Relation rel)
 
 		if (!qs_check_enforced(check))
 			continue;
-		node = stringToNode(check->ccbin);
+		node = qs_check_expr(rel, check);
 		set_expr(info, expr, node, pstrdup(check->ccname));
 		/* a user's function may say anything, and rows need not meet it yet */
 		if (check->ccvalid && expr->kept != NULL)
@@ -302,7 +308,7 @@ describe_indexes(QsTableInfo *info, Relation rel)
 	bool		safe = true;
 	ListCell   *cell;
 
-	info->pkey = RelationGetPrimaryKeyIndex(rel);
+	info->pkey = qs_primary_key(rel);
 	if (!OidIsValid(info->pkey))
 		ereport(ERROR,
 				(errcode(QS_TABLE_UNSUITABLE),
