@@ -10,12 +10,14 @@
 #   make check-report       reports in Chromium, and how long they and a scrape of
 #                           metrics take: REPORT_TENANTS (10000), REPORT_JOBS
 #                           (5000000); see report/run
+#   make check-versions     the test suites on PostgreSQL 15, 17 and 18 (VERSIONS),
+#                           each in a Debian of its own that has it; needs root
 #   make check-cron         cron expressions against cron-parser, from npm:
 #                           CRON_EXPRESSIONS (20000) in twenty time zones
 #   make check-faults       what is lost when a server crashes, fails over, has a full
 #                           disk, and so on: see doc/reliability.md. TESTS="1 4"
 #                           picks faults
-#   make fuzz               key ranges, token buckets, cron, histograms, turns, each
+#   make fuzz               key ranges, token buckets, backoff, cron, histograms, turns, each
 #                           for FUZZ_SECONDS
 #   make bench              measure it; bench-flat and bench-endurance show how
 #                           flat it stays, bench-wakeup how soon a worker has a
@@ -71,7 +73,8 @@ override with_llvm = no
 # These run scripts that find or install what they need, so they work where
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
-	check-assert check-cron check-faults check-limits check-report check-mutants fuzz bench bench-flat bench-endurance \
+	check-assert check-versions check-cron check-faults check-limits check-report check-mutants fuzz \
+	bench bench-flat bench-endurance \
 	bench-wakeup bench-limited bench-limits bench-fair bench-peers bench-purge bench-tokens stress \
 	stress-limits stress-groups cells bench-cells deb check-deb dist quickstart psql
 
@@ -119,6 +122,8 @@ check-regress check-isolation check-tap check-compilers:
 	@scripts/check $(@:check-%=%) $(TESTS)
 check-assert:
 	@scripts/check-assert all $(TESTS)
+check-versions:
+	@scripts/check-versions $(SUITES)
 check-limits:
 	@LIMITS_SECONDS=$${LIMITS_SECONDS:-60} scripts/check tap 063_limits
 check-report:

@@ -187,6 +187,47 @@ unmount_small_disks()
 	done
 }
 
+# A folder that outlasts checkouts, for what takes long to build.
+cache_dir()
+{
+	local cache
+
+	if [ "$(id -u)" = 0 ]
+	then
+		cache=${XDG_CACHE_HOME:-/var/cache}/queue_service
+	else
+		cache=${XDG_CACHE_HOME:-$HOME/.cache}/queue_service
+	fi
+	mkdir -p "$cache"
+	echo "$cache"
+}
+
+# copy_checkout FOLDER: make it a copy of this checkout without what was built;
+# what its tests left there before stays.
+copy_checkout()
+{
+	mkdir -p "$1"
+	find "$1" -mindepth 1 -maxdepth 1 ! -name 'tmp_check*' -exec rm -rf {} +
+	tar -C "$src" --exclude=./.git --exclude='./tmp_check*' --exclude='*.[od]' \
+		--exclude='*.so' --exclude=./queue_worker -cf - . | tar -C "$1" -xf -
+}
+
+# suite CMD ...: run it and add the counts of its last line to $passed and $failed.
+suite()
+{
+	local output counts p f
+
+	output=$(mktemp)
+	"$@" 2>&1 | tee "$output" || :
+	counts=$(tail -n 1 "$output" |
+		sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed.*/\1 \2/p')
+	rm -f "$output"
+	# It may have ended before it could count.
+	read -r p f <<<"${counts:-0 1}"
+	passed=$((passed + p))
+	failed=$((failed + f))
+}
+
 # Make $QS_BUILD, where the user that owns the servers can work. If that user
 # cannot reach this checkout (in a home that is closed to others, say),
 # tmp_check is a link to a folder that it can.
@@ -250,7 +291,8 @@ build()
 }
 
 # The same with places where a test can stop a session (src/fault.h), in a tree
-# of its own; QS_FAULTS tells tests where that is.
+# of its own; QS_FAULTS tells tests where that is, QS_OBJECTS where its objects
+# are.
 build_with_faults()
 {
 	local dir=$QS_BUILD/faults
@@ -262,10 +304,11 @@ build_with_faults()
 		"$src"/queue_service--*.sql "$src/src" "$dir/source"
 	rm -f "$dir"/source/src/*.[od] "$dir"/source/*.so
 	make -s -j"$(nproc)" -C "$dir/source" PG_CONFIG="$PG_CONFIG" \
-		COPT=-DQS_FAULT_POINTS all >&2
+		COPT="${COPT:-} -DQS_FAULT_POINTS" all >&2
 	make -s -C "$dir/source" PG_CONFIG="$PG_CONFIG" DESTDIR="$dir/root" install >&2
 	QS_FAULTS=$dir/root$(dirname "$("$PG_CONFIG" --bindir)")
-	export QS_FAULTS
+	QS_OBJECTS=$dir/source/src
+	export QS_FAULTS QS_OBJECTS
 }
 
 # start_server NAME: start a private server and point libpq at it; the log goes
