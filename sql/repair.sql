@@ -147,7 +147,14 @@ BEGIN
 END$$;
 SELECT pg_temp.rows(:tenant) AS mine \gset
 RESET app.current_tenant;
-DELETE FROM tenants WHERE id = :tenant;
+-- which of the two it is depends on the version
+DO $$
+BEGIN
+	DELETE FROM tenants WHERE id = '00000000-0000-4000-8000-000000001001';
+	RAISE EXCEPTION 'a tenant with jobs was deleted';
+EXCEPTION WHEN foreign_key_violation OR restrict_violation THEN
+	NULL;
+END$$;
 SELECT pg_temp.rows(:other) AS others \gset
 SELECT deleted, done FROM queue_tenant_purge(:tenant, 7);
 SELECT pg_temp.rows(:tenant) = :mine - 7 AS so_many_less;

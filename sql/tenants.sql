@@ -173,7 +173,7 @@ ROLLBACK;
 
 -- without the library nothing gives way, and nothing fails
 BEGIN;
-UPDATE pg_proc SET probin = '$libdir/nowhere' WHERE proname = '_queue_creates_tenants';
+UPDATE pg_proc SET probin = '/nowhere' WHERE proname = '_queue_creates_tenants';
 CREATE TABLE unrelated (id uuid PRIMARY KEY);
 SET ROLE regress_tenants_user;
 CREATE TABLE unrelated_too (id uuid PRIMARY KEY);
