@@ -1077,6 +1077,12 @@ AS 'MODULE_PATHNAME', 'queue_purge';
 COMMENT ON FUNCTION @extschema@.queue_purge(text, text, integer) IS
 'Deletes jobs of a queue and says how many: waiting, finished, dead (letters), or all of these. Jobs under a lease stay.';
 
+CREATE PROCEDURE @extschema@.queue_purge_all(queue text, what text DEFAULT 'waiting', batch integer DEFAULT 1000)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'queue_purge_all';
+COMMENT ON PROCEDURE @extschema@.queue_purge_all(text, text, integer) IS
+'queue_purge() of all there is, batch by batch, each committed: may be stopped and called again. Says how far it is; see queue_progress.';
+
 -- produce
 
 CREATE FUNCTION @extschema@.queue_enqueue(
@@ -1357,6 +1363,18 @@ AS 'MODULE_PATHNAME', 'queue_redrive';
 COMMENT ON FUNCTION @extschema@.queue_redrive(text, integer, text, timestamptz, timestamptz, double precision) IS
 'Sends dead letters that were not sent back before to the table they came from, oldest first, under new ids, and says how many. error_like is a LIKE pattern for last_error; per_second spreads their run_at. A letter whose idempotency key a later critical job has stays.';
 
+CREATE PROCEDURE @extschema@.queue_redrive_all(
+	queue text,
+	batch integer DEFAULT 1000,
+	error_like text DEFAULT NULL,
+	died_after timestamptz DEFAULT NULL,
+	died_before timestamptz DEFAULT NULL,
+	per_second double precision DEFAULT NULL)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'queue_redrive_all';
+COMMENT ON PROCEDURE @extschema@.queue_redrive_all(text, integer, text, timestamptz, timestamptz, double precision) IS
+'queue_redrive() of all there is, batch by batch, each committed: may be stopped and called again. Says how far it is; see queue_progress.';
+
 CREATE FUNCTION @extschema@.queue_tenant_purge(
 	tenant uuid,
 	max_rows integer DEFAULT 10000,
@@ -1366,6 +1384,12 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'queue_tenant_purge';
 COMMENT ON FUNCTION @extschema@.queue_tenant_purge(uuid, integer) IS
 'Deletes up to max_rows rows of a tenant from all tables; done when none is left. For the platform only.';
+
+CREATE PROCEDURE @extschema@.queue_tenant_purge_all(tenant uuid, batch integer DEFAULT 1000)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'queue_tenant_purge_all';
+COMMENT ON PROCEDURE @extschema@.queue_tenant_purge_all(uuid, integer) IS
+'Platform: queue_tenant_purge() until nothing is left, batch by batch, each committed: may be stopped and called again. Says how far it is; see queue_progress.';
 
 -- limits
 
@@ -1619,6 +1643,31 @@ COMMENT ON COLUMN @extschema@.queue_health.item IS 'What was looked at.';
 COMMENT ON COLUMN @extschema@.queue_health.ok IS 'Whether it is as it should be.';
 COMMENT ON COLUMN @extschema@.queue_health.detail IS 'What is, and what to do.';
 
+CREATE FUNCTION @extschema@._queue_progress(
+	OUT pid integer,
+	OUT what text,
+	OUT queue text,
+	OUT done bigint,
+	OUT total bigint,
+	OUT per_second bigint,
+	OUT since interval,
+	OUT tenant_id uuid)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL SAFE ROWS 5
+AS 'MODULE_PATHNAME', 'qs_queue_progress';
+COMMENT ON FUNCTION @extschema@._queue_progress() IS 'What the view queue_progress shows.';
+CREATE VIEW @extschema@.queue_progress AS SELECT * FROM @extschema@._queue_progress();
+COMMENT ON VIEW @extschema@.queue_progress IS
+'How far calls are that commit as they go, and tasks of maintenance that have more to do: those for the tenant, or all for who serves all tenants while app.current_tenant is unset. Empty unless the library is preloaded.';
+COMMENT ON COLUMN @extschema@.queue_progress.pid IS 'The process that does it: pg_cancel_backend() stops it.';
+COMMENT ON COLUMN @extschema@.queue_progress.what IS 'The procedure, or the task of maintenance.';
+COMMENT ON COLUMN @extschema@.queue_progress.queue IS 'The queue that it is about; NULL: of a tenant, or of all.';
+COMMENT ON COLUMN @extschema@.queue_progress.done IS 'Rows that it has done and committed.';
+COMMENT ON COLUMN @extschema@.queue_progress.total IS 'Rows that there were when it began; NULL if they were not counted.';
+COMMENT ON COLUMN @extschema@.queue_progress.per_second IS 'Rows a second since it began.';
+COMMENT ON COLUMN @extschema@.queue_progress.since IS 'For how long it has been at it.';
+COMMENT ON COLUMN @extschema@.queue_progress.tenant_id IS 'The tenant that it is for; NULL: all.';
+
 CREATE FUNCTION @extschema@.queue_report(period interval DEFAULT '1 day')
 RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -1701,9 +1750,10 @@ DECLARE
 		'queue_complete_and_claim', 'queue_fail', 'queue_heartbeat', 'queue_heartbeat_many',
 		'queue_snooze', 'queue_release', 'queue_wait',
 		'queue_rate_acquire', 'queue_rate_release', 'queue_rate_peek'];
-	observer constant text[] := ARRAY['_queue_stats', '_queue_cache', '_queue_health', '_queue_top', 'queue_rate_peek', 'queue_report', 'queue_monitor'];
+	observer constant text[] := ARRAY['_queue_stats', '_queue_cache', '_queue_health', '_queue_progress', '_queue_top', 'queue_rate_peek', 'queue_report', 'queue_monitor'];
 	admin constant text[] := producer || worker || observer || ARRAY['queue_create', 'queue_set', 'queue_drop',
-		'queue_pause', 'queue_resume', 'queue_purge', 'queue_retry', 'queue_redrive', 'queue_peek',
+		'queue_pause', 'queue_resume', 'queue_purge', 'queue_purge_all', 'queue_retry', 'queue_redrive',
+		'queue_redrive_all', 'queue_peek',
 		'queue_schedule', 'queue_unschedule', 'queue_cron_next'];
 	insertable constant text := 'INSERT (tenant_id, queue_id, job_type, payload, priority, run_at, max_attempts, group_key) ON TABLE @extschema@.jobs';
 	job_columns constant text := 'id, tenant_id, queue_id, run_at, enqueued_at, attempts, max_attempts, priority, job_type, group_key, idempotency_key, schedule_id, leased_by, leased_at, leased_until';
@@ -1721,7 +1771,7 @@ BEGIN
 		WHEN 'observer' THEN
 			functions := observer;
 			readable := ARRAY['queues', 'queue_metrics', 'alert_history'];
-			tables := ARRAY['SELECT ON TABLE @extschema@.queue_stats', 'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health', 'SELECT ON TABLE @extschema@.queue_top',
+			tables := ARRAY['SELECT ON TABLE @extschema@.queue_stats', 'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health', 'SELECT ON TABLE @extschema@.queue_progress', 'SELECT ON TABLE @extschema@.queue_top',
 				format('SELECT (%s) ON TABLE @extschema@.jobs', live_columns),
 				format('SELECT (%s) ON TABLE @extschema@.critical_jobs', live_columns),
 				format('SELECT (%s, source_table, reason, died_at, redriven_at, redriven_as) ON TABLE @extschema@.dead_letter_jobs', job_columns)];
@@ -1729,7 +1779,7 @@ BEGIN
 			functions := admin;
 			readable := ARRAY['queues', 'jobs', 'critical_jobs', 'dead_letter_jobs', 'idempotency_keys',
 				'schedules', 'rate_limits', 'queue_metrics', 'alert_history'];
-			tables := ARRAY[insertable, 'SELECT ON TABLE @extschema@.queue_stats', 'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health', 'SELECT ON TABLE @extschema@.queue_top'];
+			tables := ARRAY[insertable, 'SELECT ON TABLE @extschema@.queue_stats', 'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health', 'SELECT ON TABLE @extschema@.queue_progress', 'SELECT ON TABLE @extschema@.queue_top'];
 		ELSE
 			RAISE EXCEPTION 'unknown privilege "%"', privilege
 				USING ERRCODE = 'QS021', HINT = 'The privileges are producer, worker, observer and admin.';

@@ -190,7 +190,7 @@ $$;
 CREATE TABLE hostile.call AS SELECT * FROM hostile.calls();
 GRANT SELECT ON hostile.call TO regress_hostile;
 SELECT count(DISTINCT function) AS functions, count(*) FILTER (WHERE whose = 'foreign') > 200 AS calls FROM hostile.call;
--- public functions of which no argument is an id or a name, and the procedure, for which see wait
+-- public functions of which no argument is an id or a name, and procedures, for which see wait and batches
 SELECT p.proname FROM pg_proc p
 JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'queue_service'

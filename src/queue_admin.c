@@ -1,6 +1,6 @@
 /*
  * queue_admin.c
- *	  The verbs on queues: create, set, drop, pause, resume, purge.
+ *	  The verbs on queues: create, set, drop, pause, resume.
  */
 #include "postgres.h"
 
@@ -20,7 +20,6 @@ PG_FUNCTION_INFO_V1(queue_set);
 PG_FUNCTION_INFO_V1(queue_drop);
 PG_FUNCTION_INFO_V1(queue_pause);
 PG_FUNCTION_INFO_V1(queue_resume);
-PG_FUNCTION_INFO_V1(queue_purge);
 
 /*
  * The arguments of queue_create() and queue_set(), which are columns of
@@ -324,75 +323,6 @@ Datum
 queue_resume(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(set_paused(fcinfo, "queue_resume()", false));
-}
-
-/*
- * Deletes rows of a queue from a table, up to a limit. Rows that somebody else
- * has locked stay. The inner query is materialized: a plain subquery could be
- * run more than once, and lock more than the limit.
- */
-#define DELETE_FROM(table, condition) \
-	{ \
-		.sql = "WITH d AS MATERIALIZED (SELECT id FROM @" table \
-		" WHERE tenant_id = $1 AND queue_id = $2 AND " condition \
-		" LIMIT $3 FOR UPDATE SKIP LOCKED)" \
-		" DELETE FROM @" table " WHERE id = ANY (ARRAY(SELECT id FROM d))", \
-		.nargs = 3, .argtypes = {UUIDOID, UUIDOID, INT8OID} \
-	}
-
-static QsStatement purges[] = {
-	DELETE_FROM("jobs", "status = 'pending'"),
-	DELETE_FROM("critical_jobs", "status = 'pending'"),
-	DELETE_FROM("jobs", "finished_at IS NOT NULL"),
-	DELETE_FROM("critical_jobs", "finished_at IS NOT NULL"),
-	DELETE_FROM("dead_letter_jobs", "true")
-};
-
-/* which of these, from and up to, what stands for */
-static const struct
-{
-	const char *what;
-	int			first;
-	int			last;
-}			purge_ranges[] = {
-	{"waiting", 0, 1}, {"finished", 2, 3}, {"dead", 4, 4}, {"all", 0, 4}
-};
-
-/* SQL: queue_purge(queue, what, max_jobs) */
-Datum
-queue_purge(PG_FUNCTION_ARGS)
-{
-	QsCall		call;
-	QsQueue		queue;
-	char	   *what;
-	int64		left;
-	int64		deleted = 0;
-	int			range = 0;
-
-	qs_begin(&call, fcinfo, "queue_purge()", QS_ONE_TENANT);
-	arg_queue(fcinfo, &call, &queue);
-	what = qs_arg_text(fcinfo, 1, "what", 32);
-	while (range < (int) lengthof(purge_ranges) &&
-		   strcmp(what, purge_ranges[range].what) != 0)
-		range++;
-	if (range == lengthof(purge_ranges))
-		ereport(ERROR,
-				(errcode(QS_ARGUMENT_INVALID),
-				 errmsg("what must be waiting, finished, dead or all")));
-	left = PG_ARGISNULL(2) ? PG_INT64_MAX :
-		qs_arg_int(fcinfo, 2, "max_jobs", 1, PG_INT32_MAX);
-
-	qs_connect();
-	for (int i = purge_ranges[range].first; i <= purge_ranges[range].last; i++)
-	{
-		Datum		args[3] = {UUIDPGetDatum(&call.tenant),
-			UUIDPGetDatum(&queue.id), Int64GetDatum(left - deleted)};
-
-		deleted += qs_execute(&purges[i], &call, SPI_OK_DELETE, args, NULL, 0);
-	}
-	SPI_finish();
-	qs_end(&call);
-	PG_RETURN_INT64(deleted);
 }
 
 /*

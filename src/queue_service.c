@@ -17,6 +17,7 @@
 #include "limit.h"
 #include "limit_clock.h"
 #include "permits.h"
+#include "progress.h"
 #include "queue.h"
 #include "queue_note.h"
 #include "range_cache.h"
@@ -60,6 +61,7 @@ _PG_init(void)
 	qs_stats_note_init();
 	qs_claim_only_init();
 	qs_task_log_init();
+	qs_progress_init();
 	qs_launcher_init();
 	qs_resume_init();
 	qs_retention_init();

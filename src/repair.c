@@ -1,7 +1,7 @@
 /*
  * repair.c
- *	  The verbs for jobs that went wrong: cancel, retry, redrive; and the purge
- *	  of a tenant.
+ *	  The verbs for a job that went wrong: cancel and retry; and how a dead
+ *	  letter is sent back (redrive.c does so for many).
  */
 #include "postgres.h"
 
@@ -9,20 +9,15 @@
 #include "catalog/pg_type.h"
 #include "errors.h"
 #include "idempotency.h"
-#include "miscadmin.h"
 #include "quota.h"
+#include "repair.h"
 #include "result.h"
-#include "statement.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "uuid7.h"
 
-#define PATTERN_BYTES 10000
-
 PG_FUNCTION_INFO_V1(queue_cancel);
 PG_FUNCTION_INFO_V1(queue_retry);
-PG_FUNCTION_INFO_V1(queue_redrive);
-PG_FUNCTION_INFO_V1(queue_tenant_purge);
 
 static Datum
 return_outcome(FunctionCallInfo fcinfo, const pg_uuid_t *id, const char *outcome)
@@ -201,6 +196,20 @@ redrive(QsJobs *jobs, TimestampTz run_at, pg_uuid_t *id)
 	return true;
 }
 
+/*
+ * Sends a dead letter back, unless it was already, or a later job has its
+ * idempotency key: then false.
+ */
+bool
+qs_redrive_letter(QsJobs *jobs, const pg_uuid_t *letter, TimestampTz run_at)
+{
+	pg_uuid_t	id;
+
+	return find_dead(jobs, letter) &&
+		qs_is_null(&jobs->tables[QS_DEAD_LETTER_JOBS], QS_DEAD_REDRIVEN_AT) &&
+		redrive(jobs, run_at, &id);
+}
+
 /* Retries the job; *id becomes that of the job that will run. */
 static const char *
 retry(QsJobs *jobs, pg_uuid_t *id, TimestampTz run_at)
@@ -260,170 +269,4 @@ queue_retry(PG_FUNCTION_ARGS)
 	qs_jobs_end(&jobs);
 	qs_end(&call);
 	return return_outcome(fcinfo, &id, outcome);
-}
-
-static QsStatement select_dead = {
-	.sql = "SELECT id FROM @dead_letter_jobs"
-	" WHERE tenant_id = $1 AND queue_id = $2 AND redriven_at IS NULL"
-	" AND reason <> 'cancelled' AND ($3 IS NULL OR last_error LIKE $3)"
-	" AND ($4 IS NULL OR died_at >= $4) AND ($5 IS NULL OR died_at < $5)"
-	" ORDER BY died_at, id",
-	.nargs = 5, .argtypes = {UUIDOID, UUIDOID, TEXTOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID}
-};
-
-/* The ids of up to limit (0: all) dead letters, copied out of SPI's memory. */
-static uint64
-find_dead_letters(QsCall *call, Datum *args, const char *nulls, long limit,
-				  pg_uuid_t **ids)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	uint64		count;
-
-	qs_connect();
-	count = qs_execute(&select_dead, call, SPI_OK_SELECT, args, nulls, limit);
-	*ids = MemoryContextAllocHuge(caller, (count + 1) * sizeof(pg_uuid_t));
-	for (uint64 i = 0; i < count; i++)
-	{
-		bool		isnull;
-
-		(*ids)[i] = *DatumGetUUIDP(qs_result((int) i, 1, &isnull));
-	}
-	SPI_finish();
-	return count;
-}
-
-/* Refuses a LIKE pattern that is huge, or ends in the middle of an escape. */
-static void
-check_pattern(text *pattern)
-{
-	const char *c = VARDATA_ANY(pattern);
-	const char *end = c + VARSIZE_ANY_EXHDR(pattern);
-
-	if (end - c > PATTERN_BYTES)
-		ereport(ERROR,
-				(errcode(QS_ARGUMENT_INVALID),
-				 errmsg("error_like must be at most %d bytes long", PATTERN_BYTES)));
-	for (; c < end; c++)
-		if (*c == '\\' && ++c == end)
-			ereport(ERROR,
-					(errcode(QS_ARGUMENT_INVALID),
-					 errmsg("error_like must not end with an escape character")));
-}
-
-/*
- * SQL: queue_redrive(queue, max_jobs, error_like, died_after, died_before,
- * per_second)
- */
-Datum
-queue_redrive(PG_FUNCTION_ARGS)
-{
-	QsCall		call;
-	QsJobs		jobs;
-	QsQueue		queue;
-	Datum		args[5];
-	char		nulls[6] = "     ";
-	int			limit;
-	double		per_second = 0;
-	pg_uuid_t  *ids;
-	uint64		count;
-	int64		redriven = 0;
-
-	qs_begin(&call, fcinfo, "queue_redrive()", QS_ONE_TENANT);
-	qs_queue_by_name(&call, qs_arg_text(fcinfo, 0, "queue", QS_NAME_BYTES), &queue);
-	limit = PG_ARGISNULL(1) ? 0 :
-		qs_arg_int(fcinfo, 1, "max_jobs", 1, PG_INT32_MAX);
-	if (!PG_ARGISNULL(2))
-		check_pattern(PG_GETARG_TEXT_PP(2));
-	args[0] = UUIDPGetDatum(&call.tenant);
-	args[1] = UUIDPGetDatum(&queue.id);
-	for (int i = 2; i < 5; i++)
-	{
-		args[i] = PG_GETARG_DATUM(i);
-		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
-	}
-	if (!PG_ARGISNULL(5))
-	{
-		per_second = PG_GETARG_FLOAT8(5);
-		if (!(per_second >= 0.001 && per_second <= 1e6))
-			ereport(ERROR,
-					(errcode(QS_ARGUMENT_INVALID),
-					 errmsg("per_second must be between 0.001 and 1000000")));
-	}
-
-	count = find_dead_letters(&call, args, nulls, limit, &ids);
-	qs_renew_snapshot();
-	qs_jobs_begin(&jobs, &call);
-	for (uint64 i = 0; i < count; i++)
-	{
-		TimestampTz run_at = call.now;
-		pg_uuid_t	id;
-
-		CHECK_FOR_INTERRUPTS();
-		if (!find_dead(&jobs, &ids[i]) ||
-			!qs_is_null(&jobs.tables[QS_DEAD_LETTER_JOBS], QS_DEAD_REDRIVEN_AS))
-			continue;
-		if (per_second > 0)
-			run_at += (TimestampTz) (redriven / per_second * USECS_PER_SEC);
-		if (redrive(&jobs, run_at, &id))
-			redriven++;
-	}
-	qs_jobs_end(&jobs);
-	qs_end(&call);
-	PG_RETURN_INT64(redriven);
-}
-
-/* In the order in which keys allow it; tenant_id comes first in an index of each. */
-#define PURGE(table, key) \
-	{ \
-		.sql = "DELETE FROM @" table " WHERE " key " = ANY (ARRAY(" \
-		"SELECT " key " FROM @" table " WHERE tenant_id = $1 LIMIT $2))", \
-		.nargs = 2, .argtypes = {UUIDOID, INT8OID} \
-	}
-
-static QsStatement tenant_purges[] = {
-	PURGE("jobs", "id"),
-	PURGE("critical_jobs", "id"),
-	PURGE("dead_letter_jobs", "id"),
-	PURGE("idempotency_keys", "id"),
-	PURGE("schedules", "id"),
-	PURGE("queue_metrics", "id"),
-	PURGE("alert_history", "id"),
-	PURGE("rate_limits", "id"),
-	PURGE("rate_limiters", "service_name"),
-	PURGE("queues", "id")
-};
-
-/* SQL: queue_tenant_purge(tenant, max_rows) */
-Datum
-queue_tenant_purge(PG_FUNCTION_ARGS)
-{
-	static TupleDesc desc = NULL;
-	QsCall		call;
-	Datum		args[2];
-	int64		max_rows;
-	int64		deleted = 0;
-	Datum		values[2];
-	bool		nulls[2] = {false, false};
-
-	qs_begin(&call, fcinfo, "queue_tenant_purge()", QS_ANY_TENANT);
-	if (!qs_is_platform(call.cat, call.caller_role))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("only the platform purges a tenant")));
-	args[0] = UUIDPGetDatum(qs_arg_uuid(fcinfo, 0, "tenant"));
-	max_rows = qs_arg_int(fcinfo, 1, "max_rows", 1, PG_INT32_MAX);
-	qs_connect();
-	for (int i = 0; i < (int) lengthof(tenant_purges) && deleted < max_rows; i++)
-	{
-		args[1] = Int64GetDatum(max_rows - deleted);
-		deleted += qs_execute(&tenant_purges[i], &call, SPI_OK_DELETE, args,
-							  NULL, 0);
-	}
-	SPI_finish();
-	qs_end(&call);
-
-	values[0] = Int64GetDatum(deleted);
-	values[1] = BoolGetDatum(deleted < max_rows);
-	return qs_return_row(fcinfo, &desc, values, nulls);
 }

@@ -13,6 +13,7 @@
 #include "args.h"
 #include "errors.h"
 #include "miscadmin.h"
+#include "progress.h"
 #include "result.h"
 #include "storage/lock.h"
 #include "task.h"
@@ -101,6 +102,7 @@ run_task(const QsTask *task, QsCall *call, const Clock *clock, QsTaskRun *run)
 	run->done = 0;
 	run->more = false;
 	task->run(run);
+	qs_progress_task(task->name, run->done, run->more);
 	qs_end(call);
 }
 
@@ -254,6 +256,7 @@ finish_task(FunctionCallInfo fcinfo, int n, const Clock *clock,
 		error = try_task(fcinfo, task, clock, &run);
 		done += run.done;
 	}
+	qs_progress_end(task->name);
 	qs_task_log_note(n, begun, error);
 
 	took.time = GetCurrentTimestamp() - begun;
