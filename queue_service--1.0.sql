@@ -1012,7 +1012,7 @@ CREATE FUNCTION @extschema@.queue_create(
 	config jsonb DEFAULT NULL,
 	OUT queue_id uuid,
 	OUT created boolean)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_create';
 COMMENT ON FUNCTION @extschema@.queue_create(text, text, integer, interval, interval, double precision, interval, double precision, interval, interval, boolean, bigint, integer, integer, integer, text, text, integer, interval, integer, text, bigint, interval, bigint, jsonb) IS
 'Creates a queue, unless the tenant has one of that name: that one is left as it is. NULL means the default of the column in queues.';
@@ -1044,35 +1044,35 @@ CREATE FUNCTION @extschema@.queue_set(
 	alert_dead bigint DEFAULT NULL,
 	config jsonb DEFAULT NULL,
 	OUT queue_id uuid)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_set';
 COMMENT ON FUNCTION @extschema@.queue_set(text, text, integer, interval, interval, double precision, interval, double precision, interval, interval, boolean, bigint, integer, integer, integer, text, text, integer, interval, integer, text, bigint, interval, bigint, jsonb) IS
 'Changes a queue. NULL leaves a setting as it is; 0 (for rate_limiter and enqueue_limiter the empty string) removes a limit, ageing or an alert threshold.';
 
 CREATE FUNCTION @extschema@.queue_drop(queue text, force boolean DEFAULT false)
 RETURNS boolean
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_drop';
 COMMENT ON FUNCTION @extschema@.queue_drop(text, boolean) IS
 'Drops a queue with all that belongs to it. Refused while it has unfinished jobs, dead letters or schedules, unless force.';
 
 CREATE FUNCTION @extschema@.queue_pause(queue text)
 RETURNS boolean
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_pause';
 COMMENT ON FUNCTION @extschema@.queue_pause(text) IS
 'Pauses a queue: it takes jobs and hands none out. False if it was paused already.';
 
 CREATE FUNCTION @extschema@.queue_resume(queue text)
 RETURNS boolean
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_resume';
 COMMENT ON FUNCTION @extschema@.queue_resume(text) IS
 'Ends a pause. False if the queue was not paused.';
 
 CREATE FUNCTION @extschema@.queue_purge(queue text, what text DEFAULT 'waiting', max_jobs integer DEFAULT NULL)
 RETURNS bigint
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_purge';
 COMMENT ON FUNCTION @extschema@.queue_purge(text, text, integer) IS
 'Deletes jobs of a queue and says how many: waiting, finished, dead (letters), or all of these. Jobs under a lease stay.';
@@ -1100,7 +1100,7 @@ CREATE FUNCTION @extschema@.queue_enqueue(
 	longest_wait interval DEFAULT NULL,
 	OUT job_id uuid,
 	OUT created boolean)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_enqueue';
 COMMENT ON FUNCTION @extschema@.queue_enqueue(text, jsonb, text, integer, timestamptz, integer, text, interval, text, text, jsonb, interval) IS
 'Enqueues a job in the caller''s transaction. If the idempotency key is taken, on_conflict decides: return the job, reject, replace it while it waits, or debounce (replace and wait anew, at most longest_wait in all).';
@@ -1119,7 +1119,7 @@ CREATE FUNCTION @extschema@.queue_enqueue_critical(
 	headers jsonb DEFAULT NULL,
 	OUT job_id uuid,
 	OUT created boolean)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_enqueue_critical';
 COMMENT ON FUNCTION @extschema@.queue_enqueue_critical(text, jsonb, text, text, integer, timestamptz, integer, interval, text, text, jsonb) IS
 'Enqueues a job that is claimed before all others of its queue. The idempotency key is required, and unique within the tenant; on_conflict is return, reject or replace. The transaction commits with synchronous_commit at least on.';
@@ -1134,7 +1134,7 @@ CREATE FUNCTION @extschema@.queue_enqueue_many(
 	group_key text DEFAULT NULL,
 	headers jsonb DEFAULT NULL)
 RETURNS SETOF uuid
-LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 100
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100 ROWS 100
 AS 'MODULE_PATHNAME', 'queue_enqueue_many';
 COMMENT ON FUNCTION @extschema@.queue_enqueue_many(text, jsonb[], text, integer, timestamptz, integer, text, jsonb) IS
 'Enqueues a job for each payload; returns their ids in the order of the payloads.';
@@ -1157,14 +1157,14 @@ CREATE FUNCTION @extschema@.queue_schedule(
 	OUT schedule_id uuid,
 	OUT created boolean,
 	OUT next_run_at timestamptz)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_schedule';
 COMMENT ON FUNCTION @extschema@.queue_schedule(text, text, text, jsonb, text, text, integer, text, integer, text, interval, boolean) IS
 'Has a job enqueued whenever the cron expression is due in the time zone. A schedule of that name is changed; next_run_at only if its times change.';
 
 CREATE FUNCTION @extschema@.queue_unschedule(name text)
 RETURNS boolean
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_unschedule';
 COMMENT ON FUNCTION @extschema@.queue_unschedule(text) IS
 'Deletes a schedule; its jobs stay. False if there is none of that name.';
@@ -1201,7 +1201,7 @@ CREATE FUNCTION @extschema@.queue_claim(
 	OUT enqueued_at timestamptz,
 	OUT leased_until timestamptz)
 RETURNS SETOF record
-LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100 ROWS 10
 AS 'MODULE_PATHNAME', 'queue_claim';
 COMMENT ON FUNCTION @extschema@.queue_claim(text, text, integer, interval) IS
 'Claims up to max_jobs jobs of a queue for a lease: critical ones first, then by priority (the higher goes first) and run_at. No row means that nothing is claimable.';
@@ -1213,7 +1213,7 @@ CREATE FUNCTION @extschema@.queue_complete(
 	strict boolean DEFAULT false,
 	OUT job_id uuid,
 	OUT outcome text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_complete';
 COMMENT ON FUNCTION @extschema@.queue_complete(uuid, bigint, jsonb, boolean) IS
 'Completes a job: outcome done, or lost if the lease is no longer held. With strict a lost lease is an error, so that the effect in the same transaction is undone.';
@@ -1226,7 +1226,7 @@ CREATE FUNCTION @extschema@.queue_complete_many(
 	OUT job_id uuid,
 	OUT outcome text)
 RETURNS SETOF record
-LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100 ROWS 10
 AS 'MODULE_PATHNAME', 'queue_complete_many';
 COMMENT ON FUNCTION @extschema@.queue_complete_many(uuid[], bigint[], jsonb[], boolean) IS
 'queue_complete() for arrays: one row for each job, in the order of job_ids.';
@@ -1255,7 +1255,7 @@ CREATE FUNCTION @extschema@.queue_complete_and_claim(
 	OUT enqueued_at timestamptz,
 	OUT leased_until timestamptz)
 RETURNS SETOF record
-LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100 ROWS 10
 AS 'MODULE_PATHNAME', 'queue_complete_and_claim';
 COMMENT ON FUNCTION @extschema@.queue_complete_and_claim(text, uuid[], bigint[], jsonb[], text, integer, interval, boolean) IS
 'A worker''s whole turn in one commit: completes the jobs it has done, then claims the next. Rows of kind refused (job_id and lease_token of a lost lease) come first, then those of kind claimed.';
@@ -1269,7 +1269,7 @@ CREATE FUNCTION @extschema@.queue_fail(
 	strict boolean DEFAULT false,
 	OUT job_id uuid,
 	OUT outcome text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_fail';
 COMMENT ON FUNCTION @extschema@.queue_fail(uuid, bigint, text, interval, boolean, boolean) IS
 'Ends a failed attempt: outcome retry (after retry_in, or the queue''s backoff), dead (no attempt left, or dead), cancelled (a cancel was requested) or lost.';
@@ -1283,7 +1283,7 @@ CREATE FUNCTION @extschema@.queue_heartbeat(
 	OUT held boolean,
 	OUT cancel_requested boolean,
 	OUT leased_until timestamptz)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_heartbeat';
 COMMENT ON FUNCTION @extschema@.queue_heartbeat(uuid, bigint, interval, boolean) IS
 'Extends a lease to extend (the queue''s default_lease) from now; it never ends earlier than before. Says whether the lease is held and whether a cancel was requested.';
@@ -1298,7 +1298,7 @@ CREATE FUNCTION @extschema@.queue_heartbeat_many(
 	OUT cancel_requested boolean,
 	OUT leased_until timestamptz)
 RETURNS SETOF record
-LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100 ROWS 10
 AS 'MODULE_PATHNAME', 'queue_heartbeat_many';
 COMMENT ON FUNCTION @extschema@.queue_heartbeat_many(uuid[], bigint[], interval, boolean) IS
 'queue_heartbeat() for arrays: one row for each job, in the order of job_ids.';
@@ -1310,7 +1310,7 @@ CREATE FUNCTION @extschema@.queue_snooze(
 	strict boolean DEFAULT false,
 	OUT job_id uuid,
 	OUT outcome text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_snooze';
 COMMENT ON FUNCTION @extschema@.queue_snooze(uuid, bigint, interval, boolean) IS
 'Gives a job back to be claimed after a delay; the attempt does not count. Outcome released, cancelled or lost.';
@@ -1321,7 +1321,7 @@ CREATE FUNCTION @extschema@.queue_release(
 	strict boolean DEFAULT false,
 	OUT job_id uuid,
 	OUT outcome text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_release';
 COMMENT ON FUNCTION @extschema@.queue_release(uuid, bigint, boolean) IS
 'Gives a job back, claimable at once and at its old place; the attempt does not count. Outcome released, cancelled or lost.';
@@ -1335,7 +1335,7 @@ COMMENT ON PROCEDURE @extschema@.queue_wait(text, interval) IS
 -- repair
 
 CREATE FUNCTION @extschema@.queue_cancel(job_id uuid, OUT job_id uuid, OUT outcome text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_cancel';
 COMMENT ON FUNCTION @extschema@.queue_cancel(uuid) IS
 'Cancels a job: outcome cancelled if it waited, requested if it runs (its worker is told at the next heartbeat), finished if it had ended.';
@@ -1345,7 +1345,7 @@ CREATE FUNCTION @extschema@.queue_retry(
 	run_at timestamptz DEFAULT NULL,
 	OUT job_id uuid,
 	OUT outcome text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_retry';
 COMMENT ON FUNCTION @extschema@.queue_retry(uuid, timestamptz) IS
 'Makes a job claimable at run_at (now) with all its attempts before it: waiting, running (its lease is taken away), failed or dead (it comes back under a new id, which is returned). Outcome retry, or finished for a completed job.';
@@ -1358,10 +1358,10 @@ CREATE FUNCTION @extschema@.queue_redrive(
 	died_before timestamptz DEFAULT NULL,
 	per_second double precision DEFAULT NULL)
 RETURNS bigint
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_redrive';
 COMMENT ON FUNCTION @extschema@.queue_redrive(text, integer, text, timestamptz, timestamptz, double precision) IS
-'Sends dead letters that were not sent back before to the table they came from, oldest first, under new ids, and says how many. error_like is a LIKE pattern for last_error; per_second spreads their run_at. A letter whose idempotency key a later critical job has stays.';
+'Sends dead letters back to the table they came from, the oldest first, each once, and says how many. They get new ids. error_like is a LIKE pattern for last_error; per_second spreads their run_at. A letter whose idempotency key a later critical job has stays.';
 
 CREATE PROCEDURE @extschema@.queue_redrive_all(
 	queue text,
@@ -1380,7 +1380,7 @@ CREATE FUNCTION @extschema@.queue_tenant_purge(
 	max_rows integer DEFAULT 10000,
 	OUT deleted bigint,
 	OUT done boolean)
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_tenant_purge';
 COMMENT ON FUNCTION @extschema@.queue_tenant_purge(uuid, integer) IS
 'Deletes up to max_rows rows of a tenant from all tables; done when none is left. For the platform only.';
@@ -1406,7 +1406,7 @@ RETURNS record
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'queue_rate_acquire';
 COMMENT ON FUNCTION @extschema@.queue_rate_acquire(text, integer, interval) IS
-'Takes tokens, and a permit where max_concurrent is set, from the tenant''s own limit of that name and from the service: from both or from neither. If refused, it is granted after retry_after unless others are quicker. Not given back by a rollback.';
+'Takes tokens, and a permit where max_concurrent is set, of a service. From the tenant''s own limit of that name as well: from both or from neither. If refused, it is granted after retry_after unless others are quicker. Not given back by a rollback.';
 
 CREATE FUNCTION @extschema@.queue_rate_release(service text, permit bigint)
 RETURNS boolean
@@ -1438,7 +1438,7 @@ CREATE FUNCTION @extschema@.queue_limiter_set(
 	max_concurrent integer DEFAULT NULL,
 	max_hold interval DEFAULT NULL)
 RETURNS boolean
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_limiter_set';
 COMMENT ON FUNCTION @extschema@.queue_limiter_set(text, double precision, double precision, integer, interval) IS
 'Platform: sets the limits of a service, for all tenants together. NULL leaves a setting as it is, 0 removes max_concurrent. True if the service had none; then max_tokens and refill_per_second are required.';
@@ -1451,7 +1451,7 @@ CREATE FUNCTION @extschema@.queue_tenant_limit_set(
 	max_concurrent integer DEFAULT NULL,
 	max_hold interval DEFAULT NULL)
 RETURNS boolean
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_tenant_limit_set';
 COMMENT ON FUNCTION @extschema@.queue_tenant_limit_set(uuid, text, double precision, double precision, integer, interval) IS
 'Platform: sets a tenant''s own limits for a service, or for a name of its own. NULL leaves a setting as it is, 0 removes max_concurrent. True if the tenant had none of that name; then max_tokens and refill_per_second are required.';
@@ -1486,10 +1486,10 @@ CREATE FUNCTION @extschema@.queue_job(
 	OUT finished_at timestamptz,
 	OUT redriven_as uuid)
 RETURNS SETOF record
-LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100 ROWS 1
 AS 'MODULE_PATHNAME', 'queue_job';
 COMMENT ON FUNCTION @extschema@.queue_job(uuid) IS
-'A job of one''s own, live, finished or dead (status failed, finish_reason as in dead_letter_jobs), with its result. No row if there is none.';
+'A job of one''s own, live, finished or dead, with its result. A dead one has status failed, and finish_reason as in dead_letter_jobs. No row if there is none.';
 
 CREATE FUNCTION @extschema@.queue_peek(
 	queue text,
@@ -1503,7 +1503,7 @@ CREATE FUNCTION @extschema@.queue_peek(
 	OUT attempts integer,
 	OUT max_attempts integer)
 RETURNS SETOF record
-LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100 ROWS 10
 AS 'MODULE_PATHNAME', 'queue_peek';
 COMMENT ON FUNCTION @extschema@.queue_peek(text, integer) IS
 'The jobs that the next claims would return, in their order, without claiming them.';
@@ -1514,7 +1514,7 @@ CREATE FUNCTION @extschema@.queue_explain(
 	OUT detail text,
 	OUT until timestamptz)
 RETURNS SETOF record
-LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 3
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100 ROWS 3
 AS 'MODULE_PATHNAME', 'queue_explain';
 COMMENT ON FUNCTION @extschema@.queue_explain(uuid) IS
 'Why a job does not run, a row for each reason, the first one first; until is when that ends, if it is known.';
@@ -1633,7 +1633,7 @@ CREATE FUNCTION @extschema@._queue_health(
 	OUT ok boolean,
 	OUT detail text)
 RETURNS SETOF record
-LANGUAGE c VOLATILE PARALLEL SAFE ROWS 5
+LANGUAGE c VOLATILE PARALLEL SAFE ROWS 10
 AS 'MODULE_PATHNAME', 'qs_queue_health';
 COMMENT ON FUNCTION @extschema@._queue_health() IS 'What the view queue_health shows.';
 CREATE VIEW @extschema@.queue_health AS SELECT * FROM @extschema@._queue_health();
@@ -1670,7 +1670,7 @@ COMMENT ON COLUMN @extschema@.queue_progress.tenant_id IS 'The tenant that it is
 
 CREATE FUNCTION @extschema@.queue_report(period interval DEFAULT '1 day')
 RETURNS text
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100
 AS 'MODULE_PATHNAME', 'queue_report';
 COMMENT ON FUNCTION @extschema@.queue_report(interval) IS
 'A page of HTML with charts, that needs nothing else: how the queues of the tenant are, or of all tenants for who serves all while app.current_tenant is unset, and how they were for the period. Reads no job.';
@@ -1684,10 +1684,10 @@ CREATE FUNCTION @extschema@.queue_monitor(
 	OUT labels jsonb,
 	OUT value double precision)
 RETURNS SETOF record
-LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 1000
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100 ROWS 1000
 AS 'MODULE_PATHNAME', 'queue_monitor';
 COMMENT ON FUNCTION @extschema@.queue_monitor(text, integer) IS
-'Metrics as Prometheus names them, of the tenant, or of all tenants for who serves all while app.current_tenant is unset: of the server, of the max_queues queues with the most waiting and running jobs, of limiters and of open alerts, or only one part of these.';
+'Metrics as Prometheus names them. Of the tenant, or of all tenants for who serves all while app.current_tenant is unset: of the server, of the max_queues queues with the most waiting and running jobs, of limiters and of open alerts, or only one part of these.';
 
 CREATE FUNCTION @extschema@._queue_top(OUT line text)
 RETURNS SETOF text
@@ -1715,7 +1715,7 @@ CREATE FUNCTION @extschema@.queue_maintain(
 	OUT took interval,
 	OUT error text)
 RETURNS SETOF record
-LANGUAGE c VOLATILE PARALLEL UNSAFE ROWS 10
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000 ROWS 12
 AS 'MODULE_PATHNAME', 'queue_maintain';
 COMMENT ON FUNCTION @extschema@.queue_maintain(timestamptz) IS
 'Platform: runs every task of maintenance until it has nothing left to do, as the background worker does. No row if another session is at it. now is the clock, for tests.';
