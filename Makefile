@@ -26,7 +26,9 @@
 #                           bench-fair whom claims for all tenants serve,
 #                           bench-peers how other queues do, bench-purge what
 #                           it costs to delete finished jobs, bench-tokens
-#                           draws a bucket over time; see bench/RESULTS.md
+#                           draws a bucket over time, bench-worker what
+#                           queue_worker costs beyond its commands; see
+#                           bench/RESULTS.md
 #   make stress             clients against each other, crashes and disturbances,
 #                           for STRESS_SECONDS; see stress/README.md
 #   make stress-limits      clients against a limited queue, for STRESS_SECONDS
@@ -75,7 +77,7 @@ override with_llvm = no
 own_goals = check check-regress check-isolation check-tap check-compilers \
 	check-assert check-versions check-cron check-faults check-limits check-report check-mutants fuzz \
 	bench bench-flat bench-endurance \
-	bench-wakeup bench-limited bench-limits bench-fair bench-peers bench-purge bench-tokens stress \
+	bench-wakeup bench-limited bench-limits bench-fair bench-peers bench-purge bench-tokens bench-worker stress \
 	stress-limits stress-groups cells bench-cells deb check-deb dist quickstart psql
 
 ifeq ($(filter $(own_goals),$(MAKECMDGOALS)),)
@@ -138,7 +140,7 @@ fuzz:
 	@fuzz/run
 bench:
 	@bench/run slices
-bench-flat bench-endurance bench-wakeup bench-limited bench-limits bench-fair bench-peers bench-purge bench-tokens:
+bench-flat bench-endurance bench-wakeup bench-limited bench-limits bench-fair bench-peers bench-purge bench-tokens bench-worker:
 	@bench/run $(@:bench-%=%)
 stress:
 	@stress/run
