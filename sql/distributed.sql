@@ -2,8 +2,8 @@
 \set VERBOSITY terse
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS queue_service;
-INSERT INTO tenants (id) VALUES ('00000000-0000-4000-8000-000000002401');
-SET app.current_tenant = '00000000-0000-4000-8000-000000002401';
+INSERT INTO tenants (id) VALUES ('00000000-0000-4000-8000-000000005001');
+SET app.current_tenant = '00000000-0000-4000-8000-000000005001';
 SELECT created FROM queue_create('q');
 SELECT created FROM queue_enqueue('q');
 
