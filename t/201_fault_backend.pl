@@ -31,7 +31,7 @@ $node->safe_psql('postgres', q(
 $node->safe_psql('postgres', q(SELECT queue_create('stuck', max_attempts => 1000), queue_enqueue('stuck')));
 my $claim = q(SELECT us(clock_timestamp()), us(leased_until), pg_backend_pid() FROM queue_claim('stuck', lease => '1 second'));
 my $until = 0;
-for my $n (1 .. $kills < 10 ? $kills : 10)
+foreach my $n (1 .. ($kills < 10 ? $kills : 10))
 {
 	my $worker = $node->background_psql('postgres', on_error_stop => 0);
 	my ($lease, $at, $pid) = ('', 0, 0);
