@@ -1077,7 +1077,7 @@ AS 'MODULE_PATHNAME', 'queue_purge';
 COMMENT ON FUNCTION @extschema@.queue_purge(text, text, integer) IS
 'Deletes jobs of a queue and says how many: waiting, finished, dead (letters), or all of these. Jobs under a lease stay.';
 
-CREATE PROCEDURE @extschema@.queue_purge_all(queue text, what text DEFAULT 'waiting', batch integer DEFAULT 1000)
+CREATE PROCEDURE @extschema@.queue_purge_all(queue text, what text DEFAULT 'waiting', batch integer DEFAULT 10000)
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'queue_purge_all';
 COMMENT ON PROCEDURE @extschema@.queue_purge_all(text, text, integer) IS
@@ -1385,7 +1385,7 @@ AS 'MODULE_PATHNAME', 'queue_tenant_purge';
 COMMENT ON FUNCTION @extschema@.queue_tenant_purge(uuid, integer) IS
 'Deletes up to max_rows rows of a tenant from all tables; done when none is left. For the platform only.';
 
-CREATE PROCEDURE @extschema@.queue_tenant_purge_all(tenant uuid, batch integer DEFAULT 1000)
+CREATE PROCEDURE @extschema@.queue_tenant_purge_all(tenant uuid, batch integer DEFAULT 10000)
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'queue_tenant_purge_all';
 COMMENT ON PROCEDURE @extschema@.queue_tenant_purge_all(uuid, integer) IS

@@ -113,7 +113,7 @@ sub enqueue
 }
 
 enqueue();
-stop_and_go_on('purge', q(CALL queue_purge_all('q')), 'pg_cancel_backend', $half,
+stop_and_go_on('purge', q(CALL queue_purge_all('q', batch => 1000)), 'pg_cancel_backend', $half,
 	q(SELECT count(*) FROM jobs WHERE status = 'pending'));
 
 query(
