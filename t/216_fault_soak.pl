@@ -94,7 +94,9 @@ foreach my $vacuum (qw(on off))
 			SELECT round((SELECT ms / look_ms FROM m WHERE third = 1)::numeric, 1), round((SELECT ms / look_ms FROM m WHERE third = 3)::numeric, 1),
 				round((SELECT ms FROM m WHERE third = 3)::numeric, 2),
 				(SELECT max(grown) FROM (SELECT max(memory) FILTER (WHERE third = 3) - max(memory) FILTER (WHERE third = 1) AS grown FROM t GROUP BY pid) g)));
-		cmp_ok($last, '<', 3 * $first + 1, "$name: the median claim took $first times a look at first, $last times at last ($ms ms)");
+		# a third of a second has too few to compare
+		cmp_ok($last, '<', 3 * $first + 1, "$name: the median claim took $first times a look at first, $last times at last ($ms ms)")
+		  if $quarter >= 10;
 		cmp_ok($grown, '<', 1024, "$name: a session's memory grew by $grown kB at most");
 		push @rows, sprintf('%s: %.1f entries a claim, median %s looks at first, %s at last, %+d kB', $name, $visited / $claims, $first, $last, $grown);
 	}
