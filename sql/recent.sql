@@ -28,6 +28,8 @@ COMMIT;
 -- in the place is nothing any more, not even a page; then other jobs
 DELETE FROM jobs;
 VACUUM jobs;
+-- an ANALYZE of autovacuum may see the rows still
+SELECT s FROM generate_series(1, 50), unnest(ARRAY['DO $$BEGIN PERFORM pg_sleep(0.1); END$$', 'VACUUM jobs']) s WHERE pg_relation_size('jobs') > 0 \gexec
 SELECT pg_relation_size('jobs') AS size;
 SELECT outcome FROM leases, queue_cancel(job_id) WHERE n = 4;
 SELECT count(queue_enqueue('q', to_jsonb(i))) FROM generate_series(1, 20) i;
