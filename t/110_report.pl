@@ -122,6 +122,9 @@ is_deeply(
 	["default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"],
 	'the browser is told to load nothing, and to run nothing');
 
+# No attribute has a tenant's text; if one had, no quote would end it.
+like($page, qr/&#34;&#62;&#60;img src&#61;x onerror/, 'double quotes are escaped');
+like($page, qr/&#39; onmouseover&#61;&#39;alert/, 'single quotes are');
 # All hostile text is there, as text.
 foreach my $text (sort keys %shown)
 {
