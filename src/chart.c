@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "chart.h"
+#include "figures.h"
 #include "html.h"
 #include "pgtime.h"
 #include "utils/timestamp.h"

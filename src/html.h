@@ -20,8 +20,4 @@
 extern void qs_html(StringInfo out, const char *format,...)
 	__attribute__((format(printf, 2, 3)));
 
-extern const char *qs_number_text(double number);
-extern const char *qs_count_text(int64 count);
-extern const char *qs_seconds_text(double seconds);
-
 #endif							/* QS_HTML_H */

@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "figures.h"
 #include "miscadmin.h"
 #include "observe.h"
 #include "utils/array.h"
@@ -91,6 +92,13 @@ qs_sight_clear(QsSight *sight)
 	sight->oldest = -1;
 	for (int i = 0; i < 3; i++)
 		sight->wait[i] = sight->run[i] = -1;
+}
+
+/* One of its rates; "-" where they are not known. */
+const char *
+qs_sight_rate_text(const QsSight *sight, QsRated rate)
+{
+	return sight->rated ? qs_number_text(sight->rates[rate]) : "-";
 }
 
 static QsSight *

@@ -59,6 +59,7 @@ extern void qs_observe_queues(QsCall *call, QsSights *queues);
 extern void qs_observe_tenants(const QsSights *queues, QsSights *tenants);
 extern void qs_sight_clear(QsSight *sight);
 extern void qs_sight_add(QsSight *sum, const QsSight *sight);
+extern const char *qs_sight_rate_text(const QsSight *sight, QsRated rate);
 extern int	qs_sight_by_waiting(const void *a, const void *b);
 extern int	qs_sight_by_load(const void *a, const void *b);
 extern int	qs_sight_by_deaths(const void *a, const void *b);

@@ -6,6 +6,7 @@
 
 #include "chart.h"
 #include "commands/dbcommands.h"
+#include "figures.h"
 #include "html.h"
 #include "miscadmin.h"
 #include "pgtime.h"
@@ -71,19 +72,6 @@ put_bar(StringInfo out, const char *text, double part)
 			" preserveAspectRatio=\"none\" aria-hidden=\"true\">"
 			"<rect width=\"%f\" height=\"6\"/></svg></td>", text,
 			100 * Min(part, 1));
-}
-
-static const char *
-rate_text(const QsSight *sight, QsRated rate)
-{
-	return sight->rated ? qs_number_text(sight->rates[rate]) : "-";
-}
-
-static const char *
-duration_text(int64 microseconds)
-{
-	return microseconds < 0 ? "-" :
-		qs_seconds_text((double) microseconds / USECS_PER_SEC);
 }
 
 static const char *
@@ -210,13 +198,13 @@ put_now(StringInfo out, const QsReport *report)
 			 psprintf("%s of them delayed", qs_number_text((double) all->delayed)));
 	put_tile(out, "Running", qs_number_text((double) all->processing),
 			 psprintf("in %s queues", qs_count_text(all->queues)));
-	put_tile(out, "Oldest waits", duration_text(all->oldest), "since it was due");
-	put_tile(out, "Done", psprintf("%s/s", rate_text(all, QS_RATE_COMPLETED)),
-			 psprintf("%s/s come in", rate_text(all, QS_RATE_ENQUEUED)));
-	put_tile(out, "Failed", psprintf("%s/s", rate_text(all, QS_RATE_FAILED)),
-			 psprintf("%s/s for good", rate_text(all, QS_RATE_DIED)));
-	put_tile(out, "Wait, p95", duration_text(all->wait[1]),
-			 psprintf("run %s", duration_text(all->run[1])));
+	put_tile(out, "Oldest waits", qs_duration_text(all->oldest), "since it was due");
+	put_tile(out, "Done", psprintf("%s/s", qs_sight_rate_text(all, QS_RATE_COMPLETED)),
+			 psprintf("%s/s come in", qs_sight_rate_text(all, QS_RATE_ENQUEUED)));
+	put_tile(out, "Failed", psprintf("%s/s", qs_sight_rate_text(all, QS_RATE_FAILED)),
+			 psprintf("%s/s for good", qs_sight_rate_text(all, QS_RATE_DIED)));
+	put_tile(out, "Wait, p95", qs_duration_text(all->wait[1]),
+			 psprintf("run %s", qs_duration_text(all->run[1])));
 	qs_html(out, "</dl></section>\n");
 }
 
@@ -271,11 +259,11 @@ put_sight(StringInfo out, const QsSight *sight, double waiting, double claims)
 	put_bar(out, qs_count_text(sight->depth), waiting);
 	put_number(out, qs_count_text(sight->delayed));
 	put_number(out, qs_count_text(sight->processing));
-	put_number(out, duration_text(sight->oldest));
-	put_number(out, rate_text(sight, QS_RATE_ENQUEUED));
-	put_bar(out, rate_text(sight, QS_RATE_CLAIMED), claims);
-	put_number(out, rate_text(sight, QS_RATE_COMPLETED));
-	put_number(out, rate_text(sight, QS_RATE_FAILED));
+	put_number(out, qs_duration_text(sight->oldest));
+	put_number(out, qs_sight_rate_text(sight, QS_RATE_ENQUEUED));
+	put_bar(out, qs_sight_rate_text(sight, QS_RATE_CLAIMED), claims);
+	put_number(out, qs_sight_rate_text(sight, QS_RATE_COMPLETED));
+	put_number(out, qs_sight_rate_text(sight, QS_RATE_FAILED));
 }
 
 /* Those after the first ones together, as the beginning of a row. */
@@ -299,8 +287,8 @@ put_queue(StringInfo out, const QsReport *report, const QsSight *sight, double m
 	put_whose(out, report, id_text(&sight->tenant));
 	qs_html(out, "</th>");
 	put_sight(out, sight, most > 0 ? sight->depth / most : 0, -1);
-	put_number(out, duration_text(sight->wait[1]));
-	put_number(out, duration_text(sight->run[1]));
+	put_number(out, qs_duration_text(sight->wait[1]));
+	put_number(out, qs_duration_text(sight->run[1]));
 	qs_html(out, "</tr>\n");
 }
 

@@ -7,7 +7,7 @@
 #include "catalog/pg_type.h"
 #include "chart.h"
 #include "commands/dbcommands.h"
-#include "html.h"
+#include "figures.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "observe.h"
@@ -92,19 +92,6 @@ put_line(FunctionCallInfo fcinfo, StringInfo line)
 	resetStringInfo(line);
 }
 
-static const char *
-rate_text(const QsSight *sight, QsRated rate)
-{
-	return sight->rated ? qs_number_text(sight->rates[rate]) : "-";
-}
-
-static const char *
-duration_text(int64 microseconds)
-{
-	return microseconds < 0 ? "-" :
-		qs_seconds_text((double) microseconds / USECS_PER_SEC);
-}
-
 static void
 put_all(FunctionCallInfo fcinfo, StringInfo line, const QsCall *call,
 		const QsSight *all)
@@ -124,9 +111,9 @@ put_all(FunctionCallInfo fcinfo, StringInfo line, const QsCall *call,
 					 qs_number_text((double) all->depth),
 					 qs_number_text((double) all->delayed),
 					 qs_number_text((double) all->processing),
-					 duration_text(all->oldest), rate_text(all, QS_RATE_ENQUEUED),
-					 rate_text(all, QS_RATE_COMPLETED), rate_text(all, QS_RATE_FAILED),
-					 duration_text(all->wait[1]), duration_text(all->run[1]));
+					 qs_duration_text(all->oldest), qs_sight_rate_text(all, QS_RATE_ENQUEUED),
+					 qs_sight_rate_text(all, QS_RATE_COMPLETED), qs_sight_rate_text(all, QS_RATE_FAILED),
+					 qs_duration_text(all->wait[1]), qs_duration_text(all->run[1]));
 	put_line(fcinfo, line);
 	put_line(fcinfo, line);
 }
@@ -148,11 +135,11 @@ put_sight(StringInfo line, const char *name, const char *tenant,
 	put_cell(line, qs_number_text((double) sight->depth), 8, true);
 	put_cell(line, qs_number_text((double) sight->delayed), 7, true);
 	put_cell(line, qs_number_text((double) sight->processing), 7, true);
-	put_cell(line, duration_text(sight->oldest), 8, true);
-	put_cell(line, rate_text(sight, QS_RATE_ENQUEUED), 6, true);
-	put_cell(line, rate_text(sight, QS_RATE_COMPLETED), 6, true);
-	put_cell(line, rate_text(sight, QS_RATE_FAILED), 6, true);
-	put_cell(line, duration_text(sight->wait[1]), 8, true);
+	put_cell(line, qs_duration_text(sight->oldest), 8, true);
+	put_cell(line, qs_sight_rate_text(sight, QS_RATE_ENQUEUED), 6, true);
+	put_cell(line, qs_sight_rate_text(sight, QS_RATE_COMPLETED), 6, true);
+	put_cell(line, qs_sight_rate_text(sight, QS_RATE_FAILED), 6, true);
+	put_cell(line, qs_duration_text(sight->wait[1]), 8, true);
 }
 
 static void
