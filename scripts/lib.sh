@@ -115,14 +115,20 @@ need_packages()
 	[ $installed = yes ]
 }
 
+# install_if_allowed PACKAGE ...: what only some tests need, which are left out else.
+install_if_allowed()
+{
+	command -v apt-get >/dev/null || return 0
+	[ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null || return 0
+	need_packages "$@" || echo "$* could not be installed"
+}
+
 # need_program NAME PACKAGE ...: install a program that not everybody needs, if it
 # can be had.
 need_program()
 {
 	! command -v "$1" >/dev/null && [ ! -x "/usr/sbin/$1" ] || return 0
-	command -v apt-get >/dev/null || return 0
-	[ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null || return 0
-	need_packages "${@:2}" || echo "$1 could not be installed"
+	install_if_allowed "${@:2}"
 }
 
 # need_drivers: install what the examples' clients need, if it can be had:
@@ -130,19 +136,11 @@ need_program()
 # without their driver are left out of the test.
 need_drivers()
 {
-	local root=() dir=$QS_BUILD/drivers packages=()
+	local dir=$QS_BUILD/drivers
 
-	if command -v apt-get >/dev/null
-	then
-		[ "$(id -u)" = 0 ] || root=(sudo -n)
-		/usr/bin/python3 -c 'import psycopg' 2>/dev/null || packages+=(python3-psycopg)
-		command -v npm >/dev/null || packages+=(nodejs npm)
-		[ ${#packages[@]} = 0 ] ||
-			"${root[@]}" env DEBIAN_FRONTEND=noninteractive \
-				apt-get install -y -qq --no-install-recommends "${packages[@]}" \
-				</dev/null || echo "${packages[*]} could not be installed"
-		hash -r
-	fi
+	/usr/bin/python3 -c 'import psycopg' 2>/dev/null ||
+		install_if_allowed python3-psycopg
+	need_program npm nodejs npm
 	if command -v npm >/dev/null && [ ! -d "$dir/node_modules/pg" ]
 	then
 		npm install --prefix "$dir" --ignore-scripts --no-package-lock --no-audit \
@@ -291,8 +289,7 @@ build()
 }
 
 # The same with places where a test can stop a session (src/fault.h), in a tree
-# of its own; QS_FAULTS tells tests where that is, QS_OBJECTS where its objects
-# are.
+# of its own; QS_FAULTS tells tests where that is.
 build_with_faults()
 {
 	local dir=$QS_BUILD/faults
@@ -304,11 +301,10 @@ build_with_faults()
 		"$src"/queue_service--*.sql "$src/src" "$dir/source"
 	rm -f "$dir"/source/src/*.[od] "$dir"/source/*.so
 	make -s -j"$(nproc)" -C "$dir/source" PG_CONFIG="$PG_CONFIG" \
-		COPT="${COPT:-} -DQS_FAULT_POINTS" all >&2
+		COPT=-DQS_FAULT_POINTS all >&2
 	make -s -C "$dir/source" PG_CONFIG="$PG_CONFIG" DESTDIR="$dir/root" install >&2
 	QS_FAULTS=$dir/root$(dirname "$("$PG_CONFIG" --bindir)")
-	QS_OBJECTS=$dir/source/src
-	export QS_FAULTS QS_OBJECTS
+	export QS_FAULTS
 }
 
 # start_server NAME: start a private server and point libpq at it; the log goes
