@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "args.h"
 #include "errors.h"
 #include "limit_clock.h"
@@ -84,6 +86,16 @@ queue_rate_release(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(released);
 }
 
+/*
+ * In thousandths, as more digits are noise. Down, so that no token shows that is
+ * not there, but for what doubles lose.
+ */
+static double
+shown_tokens(double tokens)
+{
+	return floor(tokens * 1000 + 1e-6) / 1000;
+}
+
 static void
 put_limit(FunctionCallInfo fcinfo, QsCall *call, const char *name,
 		  const QsLimit *limit)
@@ -104,7 +116,7 @@ put_limit(FunctionCallInfo fcinfo, QsCall *call, const char *name,
 		permit_wait = qs_permit_wait(limit, now, &out);
 
 	values[n++] = CStringGetTextDatum(limit->is_share ? "tenant" : "service");
-	values[n++] = Float8GetDatum(tokens);
+	values[n++] = Float8GetDatum(shown_tokens(tokens));
 	values[n++] = Float8GetDatum(limit->bucket.capacity);
 	values[n++] = Float8GetDatum(limit->bucket.rate);
 	values[n++] = interval_of(wait);
