@@ -30,6 +30,21 @@ CREATE TABLE rows_to_update (
 ) WITH (fillfactor = 45);
 INSERT INTO rows_to_update SELECT generate_series(1, 10000);
 
+-- Jobs that need not be searched, as each client knows the numbers of its own:
+-- the floor of a claim and a completion. They lie beside each other as they do in
+-- a queue, where the next job is the next row.
+CREATE TABLE numbered_jobs (
+	n integer PRIMARY KEY,
+	status text NOT NULL DEFAULT 'pending',
+	payload jsonb NOT NULL,
+	attempts integer NOT NULL DEFAULT 0,
+	lease_token bigint,
+	leased_by text,
+	leased_at timestamptz,
+	leased_until timestamptz,
+	finished_at timestamptz
+) WITH (fillfactor = 45);
+
 -- jobs without keys, checks, triggers and policies: the floor of an enqueue.
 CREATE TABLE bare_jobs (LIKE jobs INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING INDEXES INCLUDING STORAGE)
 	WITH (fillfactor = 45);

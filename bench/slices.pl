@@ -41,6 +41,49 @@ $finish WHERE id = ANY(:ids);
 ENDN
 }
 
+# The client's own next n jobs.
+my $next = <<'END';
+\set i :i + 1
+\set first (:i * :clients + :client_id) * :size + 1
+\set last :first + :size - 1
+END
+my $numbered_claim = <<'END';
+UPDATE numbered_jobs SET status = 'processing', attempts = attempts + 1, lease_token = n,
+	leased_by = 'worker', leased_at = clock_timestamp(),
+	leased_until = clock_timestamp() + interval '10 minutes'
+	WHERE n BETWEEN :first AND :last RETURNING payload, attempts
+END
+
+# Claims them, asynchronously as ours do, and ends them.
+sub numbered
+{
+	my ($finish) = @_;
+	return <<"END";
+${next}WITH claimed AS ($numbered_claim)
+SELECT max(payload::text) AS payload, set_config('synchronous_commit', 'off', true) AS async
+	FROM claimed \\gset
+$finish WHERE n BETWEEN :first AND :last AND lease_token = n;
+END
+}
+
+# Ends what it has and claims the next, in one statement.
+sub numbered_turn
+{
+	my ($finish) = @_;
+	return <<"END";
+\\set from :first
+\\set to :last
+${next}WITH done AS ($finish WHERE n BETWEEN :from AND :to AND lease_token = n),
+	claimed AS ($numbered_claim)
+SELECT max(payload::text) AS payload FROM claimed \\gset
+END
+}
+
+my %finish = (
+	'' => "UPDATE numbered_jobs SET status = 'completed', finished_at = clock_timestamp()",
+	', deletes' => 'DELETE FROM numbered_jobs',
+);
+
 my %scripts = (
 	'SELECT 1' => sub { 'SELECT 1;' },
 	'UPDATE by key' => sub { <<'END' },
@@ -57,6 +100,9 @@ END
 	'keep 1 day' => sub { service('keep1', $_[0]) },
 	'keep 0, complete_and_claim' => sub { service_turn('keep0', $_[0]) },
 	'keep 1 day, complete_and_claim' => sub { service_turn('keep1', $_[0]) },
+	(map { my $finish = $finish{$_}; (
+		"numbered$_" => sub { numbered($finish) },
+		"numbered$_, one transaction" => sub { numbered_turn($finish) }) } keys %finish),
 	'INSERT, bare table' => sub { <<"END" },
 INSERT INTO bare_jobs (tenant_id, queue_id, payload)
 	VALUES ('$tenant', '$queue_id{keep1}', :payload) RETURNING id;
@@ -71,25 +117,27 @@ END
 my @claims = ('minimal', 'minimal, deletes', 'keep 0', 'keep 1 day');
 my @turns = ('keep 0, complete_and_claim', 'keep 1 day, complete_and_claim');
 my @floors = ('SELECT 1', 'UPDATE by key');
+my @numbered = ('numbered, deletes', 'numbered', 'numbered, deletes, one transaction',
+	'numbered, one transaction');
 
 # n jobs a transaction; claims: the variants take jobs, rather than make them
 my @scenarios = (
 	{ name => 'cpu', title => 'One job at a time, 1 client, synchronous_commit = off',
-		clients => 1, n => 1, claims => 1, async => 1, variants => [@floors, @claims, @turns] },
+		clients => 1, n => 1, claims => 1, async => 1, variants => [@floors, @claims, @turns, @numbered] },
 	{ name => 'single', title => 'One job at a time, 1 client',
-		clients => 1, n => 1, claims => 1, variants => [@floors, @claims, @turns] },
+		clients => 1, n => 1, claims => 1, variants => [@floors, @claims, @turns, @numbered] },
 	{ name => 'single16', title => 'One job at a time, 16 clients',
-		clients => 16, n => 1, claims => 1, variants => [@floors, @claims, @turns] },
+		clients => 16, n => 1, claims => 1, variants => [@floors, @claims, @turns, @numbered] },
 	{ name => 'single64', title => 'One job at a time, 64 clients',
-		clients => 64, n => 1, claims => 1, variants => [@floors, @claims, @turns] },
+		clients => 64, n => 1, claims => 1, variants => [@floors, @claims, @turns, @numbered] },
 	{ name => 'batch10', title => 'Batches of 10, 1 client',
-		clients => 1, n => 10, claims => 1, variants => [@claims, @turns] },
+		clients => 1, n => 10, claims => 1, variants => [@claims, @turns, @numbered] },
 	{ name => 'batch10x16', title => 'Batches of 10, 16 clients',
-		clients => 16, n => 10, claims => 1, variants => [@claims, @turns] },
+		clients => 16, n => 10, claims => 1, variants => [@claims, @turns, @numbered] },
 	{ name => 'batch100', title => 'Batches of 100, 1 client',
-		clients => 1, n => 100, claims => 1, variants => [@claims, @turns] },
+		clients => 1, n => 100, claims => 1, variants => [@claims, @turns, @numbered] },
 	{ name => 'batch100x16', title => 'Batches of 100, 16 clients',
-		clients => 16, n => 100, claims => 1, variants => [@claims, @turns] },
+		clients => 16, n => 100, claims => 1, variants => [@claims, @turns, @numbered] },
 	{ name => 'enqueue', title => 'Enqueue, one job a transaction, 1 client',
 		clients => 1, n => 1, claims => 0, variants => ['INSERT, bare table', 'enqueue'] },
 	{ name => 'enqueue_cpu', title => 'Enqueue, one job a transaction, 1 client, synchronous_commit = off',
@@ -118,15 +166,25 @@ sub fill_service
 	sql('VACUUM (ANALYZE) jobs');
 }
 
+sub fill_numbered
+{
+	my ($from, $count, $status) = @_;
+	sql("INSERT INTO numbered_jobs (n, payload, status)
+		SELECT n, '$payload', '$status' FROM generate_series($from, $from + $count - 1) n");
+	sql('VACUUM (ANALYZE) numbered_jobs');
+}
+
 # Fills the table of a variant; every other is left empty.
 sub fill
 {
 	my ($variant, $count) = @_;
-	sql('TRUNCATE minimal_jobs, jobs, bare_jobs');
+	sql('TRUNCATE minimal_jobs, numbered_jobs, jobs, bare_jobs');
 	fill_minimal($kept, 'completed', 'now()') if $variant eq 'minimal';
 	fill_service('keep1', $kept, 'completed', "'completed'", 'now()') if $variant =~ /^keep 1/;
+	fill_numbered(-$kept, $kept, 'completed') if $variant =~ /^numbered/ && $variant !~ /deletes/;
 	sql('CHECKPOINT');
 	fill_minimal($count, 'pending', 'NULL') if $variant =~ /^minimal/;
+	fill_numbered(1, $count, 'pending') if $variant =~ /^numbered/;
 	fill_service("keep$1", $count, 'pending', 'NULL', 'NULL') if $variant =~ /^keep (\d)/;
 }
 
@@ -146,8 +204,8 @@ sub check
 		return;
 	}
 
-	my $table  = $variant =~ /^minimal/ ? 'minimal_jobs' : 'jobs';
-	my $flight = $variant =~ /complete_and_claim/ ? $clients * $n : 0;
+	my $table  = $variant =~ /^(minimal|numbered)/ ? "$1_jobs" : 'jobs';
+	my $flight = $variant =~ /complete_and_claim|one transaction/ ? $clients * $n : 0;
 	my $before = $variant =~ /deletes|keep 0/ ? 0 : $kept;
 	my ($all, $processing, $completed) = split /\|/, sql(
 		"SELECT count(*), count(*) FILTER (WHERE status = 'processing'),
@@ -171,6 +229,7 @@ sub slice
 		script => $scripts{$variant}->($n), clients => $clients,
 		async => $scenario->{async}, transactions => $transactions, seconds => $length,
 		variables => {
+			i => -1, first => 0, last => 0, clients => $clients, size => $n,
 			ids => '{}', tokens => '{}', payload => $payload,
 			payloads => '{' . join(',', ('"' . $payload =~ s/"/\\"/gr . '"') x $n) . '}' }) }
 	  or die "$variant: $@";
