@@ -1738,7 +1738,7 @@ COMMENT ON FUNCTION @extschema@._queue_task(text, timestamptz) IS
 'Platform: one run of one task of maintenance; more means that it stopped at its bound. NULL if another session is at it.';
 
 -- What each privilege of queue_grant() is made of, as statements to run.
-CREATE FUNCTION @extschema@._queue_privilege_statements(role name, privilege text, all_tenants boolean, revoke boolean)
+CREATE FUNCTION @extschema@._queue_privilege_statements(role name, privilege name, all_tenants boolean, revoke boolean)
 RETURNS SETOF text
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -1781,8 +1781,8 @@ BEGIN
 				'schedules', 'rate_limits', 'queue_metrics', 'alert_history'];
 			tables := ARRAY[insertable, 'SELECT ON TABLE @extschema@.queue_stats', 'SELECT ON TABLE @extschema@.queue_cache', 'SELECT ON TABLE @extschema@.queue_health', 'SELECT ON TABLE @extschema@.queue_progress', 'SELECT ON TABLE @extschema@.queue_top'];
 		ELSE
-			RAISE EXCEPTION 'unknown privilege "%"', privilege
-				USING ERRCODE = 'QS021', HINT = 'The privileges are producer, worker, observer and admin.';
+			-- without what it was, which may be a secret
+			RAISE EXCEPTION 'privilege must be producer, worker, observer or admin' USING ERRCODE = 'QS021';
 	END CASE;
 	IF NOT revoke THEN
 		RETURN NEXT format('GRANT USAGE ON SCHEMA @extschema@ TO %I', role);
@@ -1802,7 +1802,7 @@ BEGIN
 			GROUP BY a.attrelid) o (object);
 END
 $function$;
-COMMENT ON FUNCTION @extschema@._queue_privilege_statements(name, text, boolean, boolean) IS
+COMMENT ON FUNCTION @extschema@._queue_privilege_statements(name, name, boolean, boolean) IS
 'The statements that queue_grant() and queue_revoke() run.';
 
 CREATE FUNCTION @extschema@.queue_grant(role name, privilege text, all_tenants boolean DEFAULT false)
@@ -1811,12 +1811,13 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
+	asked constant name := privilege; -- of 256 MB a plan would have a copy
 	statement text;
 BEGIN
 	IF role IS NULL OR privilege IS NULL OR all_tenants IS NULL THEN
 		RAISE EXCEPTION 'no argument of queue_grant() may be null' USING ERRCODE = 'QS020';
 	END IF;
-	FOR statement IN SELECT @extschema@._queue_privilege_statements(role, privilege, all_tenants, false) LOOP
+	FOR statement IN SELECT @extschema@._queue_privilege_statements(role, asked, all_tenants, false) LOOP
 		EXECUTE statement;
 	END LOOP;
 END
@@ -1830,12 +1831,13 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
+	asked constant name := privilege; -- of 256 MB a plan would have a copy
 	statement text;
 BEGIN
 	IF role IS NULL OR privilege IS NULL OR all_tenants IS NULL THEN
 		RAISE EXCEPTION 'no argument of queue_revoke() may be null' USING ERRCODE = 'QS020';
 	END IF;
-	FOR statement IN SELECT @extschema@._queue_privilege_statements(role, privilege, all_tenants, true) LOOP
+	FOR statement IN SELECT @extschema@._queue_privilege_statements(role, asked, all_tenants, true) LOOP
 		EXECUTE statement;
 	END LOOP;
 END

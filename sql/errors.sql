@@ -132,11 +132,21 @@ SELECT queue_enqueue(E'\xff');
 SELECT queue_enqueue(convert_from('\xc328', 'UTF8'));
 SELECT queue_enqueue('q', run_at => 'tomorrow or so');
 SELECT queue_claim('q', lease => 'a while');
--- a huge text in every argument; FAULT_TEXT=33554432 makes it 256 MB, which take long
+-- a huge text in every argument, read from a table, which is sooner done than to make it anew;
+-- FAULT_TEXT=33554432 makes it 256 MB (16 bytes less as JSON, which has no room for more), which take minutes
 \set repeats 262144
 \getenv repeats FAULT_TEXT
+CREATE TEMP TABLE huge (text text, jsonb jsonb, "jsonb[]" jsonb[]);
+ALTER TABLE huge ALTER text SET STORAGE EXTERNAL, ALTER jsonb SET STORAGE EXTERNAL, ALTER "jsonb[]" SET STORAGE EXTERNAL;
+INSERT INTO huge SELECT t, j, ARRAY[j] FROM repeat('SECRETS!', :repeats) t, to_jsonb(repeat('SECRETS!', :repeats - 2)) j;
 SELECT state, string_agg(function || ' ' || argument, ', ' ORDER BY function COLLATE "C", n) AS calls, count(*) FILTER (WHERE shown LIKE '%SECRETS!%') AS shows
-FROM arguments, pg_temp.ends(pg_temp.call(oid, argument, 'repeat(''SECRETS!'', ' || :repeats || ')')) WHERE type = 'text'::regtype GROUP BY state ORDER BY state;
+FROM arguments, pg_temp.ends(pg_temp.call(oid, argument, format('(SELECT %I FROM huge)', type))) WHERE type IN ('text'::regtype, 'jsonb', 'jsonb[]') GROUP BY state ORDER BY state;
+CALL queue_wait(repeat('SECRETS!', :repeats));
+CALL queue_purge_all(repeat('SECRETS!', :repeats));
+CALL queue_purge_all('q', repeat('SECRETS!', :repeats));
+CALL queue_redrive_all(repeat('SECRETS!', :repeats));
+CALL queue_redrive_all('q', error_like => repeat('SECRETS!', :repeats));
+SELECT :'before' = pg_temp.everything() AS unchanged;
 SELECT outcome FROM queue_fail(:'job_id', :lease_token, repeat('SECRETS!', :repeats));
 SELECT octet_length(last_error) AS bytes FROM jobs WHERE id = :'job_id';
 

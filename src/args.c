@@ -45,17 +45,16 @@ qs_require(FunctionCallInfo fcinfo, int n, const char *name)
 char *
 qs_arg_text(FunctionCallInfo fcinfo, int n, const char *name, int max_bytes)
 {
-	text	   *value;
-	int			bytes;
+	Size		bytes;
 
 	qs_require(fcinfo, n, name);
-	value = PG_GETARG_TEXT_PP(n);
-	bytes = VARSIZE_ANY_EXHDR(value);
-	if (bytes < 1 || bytes > max_bytes)
+	/* before it is read, or decompressed, if it comes from a table */
+	bytes = toast_raw_datum_size(PG_GETARG_DATUM(n)) - VARHDRSZ;
+	if (bytes < 1 || bytes > (Size) max_bytes)
 		ereport(ERROR,
 				(errcode(QS_ARGUMENT_INVALID),
 				 errmsg("%s must be 1 to %d bytes long", name, max_bytes)));
-	return text_to_cstring(value);
+	return text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
 bool

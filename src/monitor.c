@@ -331,8 +331,7 @@ Datum
 queue_monitor(PG_FUNCTION_ARGS)
 {
 	QsCall		call;
-	char	   *part = PG_ARGISNULL(0) ? NULL :
-	text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *part = PG_ARGISNULL(0) ? NULL : qs_arg_text(fcinfo, 0, "part", 32);
 	int64		shown = qs_arg_int(fcinfo, 1, "max_queues", 0, MAX_QUEUES);
 	bool		server = part == NULL || strcmp(part, "server") == 0;
 	bool		queues = part == NULL || strcmp(part, "queues") == 0;

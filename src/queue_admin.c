@@ -3,6 +3,7 @@
  *	  The verbs on queues: create, set, drop, pause, resume.
  */
 #include "postgres.h"
+#include "access/detoast.h"
 
 #include "args.h"
 #include "catalog/pg_type.h"
@@ -132,7 +133,7 @@ magnitude(FunctionCallInfo fcinfo, int n)
 	switch (settings[n].type)
 	{
 		case TEXTOID:
-			return VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(n));
+			return toast_raw_datum_size(PG_GETARG_DATUM(n)) - VARHDRSZ;
 		case INT4OID:
 			return PG_GETARG_INT32(n);
 		case INT8OID:
