@@ -3,8 +3,8 @@
  *	  The verbs on queues: create, set, drop, pause, resume.
  */
 #include "postgres.h"
-#include "access/detoast.h"
 
+#include "access/detoast.h"
 #include "args.h"
 #include "catalog/pg_type.h"
 #include "errors.h"
