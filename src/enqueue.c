@@ -286,11 +286,12 @@ queue_enqueue_many(PG_FUNCTION_ARGS)
 	for (int i = 0; i < count; i++)
 	{
 		pg_uuid_t	id;
-		Datum		value = UUIDPGetDatum(&id);
+		Datum		value;
 		bool		isnull = false;
 
 		CHECK_FOR_INTERRUPTS();
 		qs_uuid7(&id);
+		value = UUIDPGetDatum(&id);
 		job.payload = payloads[i];
 		qs_job_insert(qs_jobs_table(&jobs, QS_JOBS), &job, &id);
 		qs_put_row(fcinfo, &value, &isnull);
