@@ -10,16 +10,21 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
 #include "distributed.h"
 #include "errors.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 static QsCatalog current;
@@ -94,6 +99,39 @@ relation_owner(Oid relid)
 	return owner;
 }
 
+/* The schema of the extension; InvalidOid if there is none. */
+static Oid
+extension_schema(void)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Oid			schema = InvalidOid;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("queue_service"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return schema;
+}
+
+/*
+ * The schema of the called function. An update of the extension may have dropped
+ * the function since the statement that calls it began; that one goes on.
+ */
+static Oid
+called_schema(FunctionCallInfo fcinfo)
+{
+	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+
+	return OidIsValid(schema) ? schema : extension_schema();
+}
+
 /*
  * The objects of the extension that the called function belongs to. Valid
  * until the end of the call; QS_TABLE_UNSUITABLE if one is missing,
@@ -102,7 +140,7 @@ relation_owner(Oid relid)
 const QsCatalog *
 qs_catalog(FunctionCallInfo fcinfo)
 {
-	Oid			schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	Oid			schema = called_schema(fcinfo);
 	QsCatalog	found = {0};
 	oidvector  *no_arguments;
 	char	   *quoted;
