@@ -1,4 +1,5 @@
-# What only newer versions of PostgreSQL have is honoured on our tables, or refused.
+# What versions of PostgreSQL do differently on our tables: the role of deferred
+# triggers; and what only newer ones have is honoured, or refused.
 
 use strict;
 use warnings;
@@ -10,7 +11,6 @@ use Test::More;
 my $tenant = '01890000-0000-7000-8000-000000000001';
 my $node = PostgreSQL::Test::Cluster->new('main');
 
-plan skip_all => 'needs PostgreSQL 18' if $node->pg_version < 18;
 $node->init;
 $node->start;
 $node->safe_psql('postgres', qq(
@@ -31,6 +31,47 @@ sub fails
 	$node->psql('postgres', "\\set VERBOSITY sqlstate\n$sql", stderr => \$stderr);
 	like($stderr, qr/ERROR:  $sqlstate\b/, $name);
 	return;
+}
+
+# A user's trigger on jobs runs as their owner when a function of ours writes. One
+# that is deferred runs at COMMIT: as the owner, too, or, before PostgreSQL 18, as
+# the role that commits.
+my $late = $node->pg_version < 18 ? 'committer' : 'postgres';
+$node->safe_psql('postgres', q(
+	CREATE TABLE seen (trigger text, role name);
+	CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		INSERT INTO public.seen VALUES (TG_NAME, current_user);
+		RETURN NULL;
+	END $$;
+	CREATE TRIGGER now AFTER INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION note();
+	CREATE CONSTRAINT TRIGGER late AFTER INSERT ON jobs DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note();
+	CREATE ROLE caller;
+	CREATE ROLE committer;
+	SELECT queue_grant('caller', 'producer');
+	GRANT INSERT ON seen TO caller, committer;
+));
+my $seen = q(SELECT string_agg(trigger || ' ' || role, ', ' ORDER BY trigger DESC) FROM seen);
+
+# What is seen of a transaction that inserts a job as one role and commits as another.
+sub roles_of
+{
+	my ($sql) = @_;
+
+	$node->safe_psql('postgres', "TRUNCATE seen; BEGIN; SET LOCAL ROLE caller; $sql; SET LOCAL ROLE committer; COMMIT");
+	return $node->safe_psql('postgres', $seen);
+}
+
+is(roles_of(q(SELECT queue_enqueue('q'))), "now postgres, late $late", 'a deferred trigger, of a function of ours');
+is(roles_of(q(INSERT INTO jobs (queue_id) SELECT id FROM queues)), 'now caller, late ' . ($late eq 'postgres' ? 'caller' : $late), '... and of INSERT');
+is(roles_of(q(SET CONSTRAINTS late IMMEDIATE; SELECT queue_enqueue('q'))), 'now postgres, late postgres', '... that is made immediate');
+$node->safe_psql('postgres', 'DROP FUNCTION note CASCADE; DELETE FROM jobs');
+
+if ($node->pg_version < 18)
+{
+	$node->stop;
+	done_testing();
+	exit;
 }
 
 # A virtual column is not in the row; a CHECK may read it all the same.
