@@ -341,7 +341,8 @@ give_back(void)
 		CHECK(position == old - units);
 	exact = false;
 	for (int i = 0; i < ntakes; i++)
-		takes[i].behind -= old - position;
+		takes[i].behind = takes[i].behind < INT64_MIN + (old - position) ?
+			INT64_MIN : takes[i].behind - (old - position);
 	taken->tokens = 0;
 	CHECK(compare(exact_position(), exact_units(position)) <= 0);
 }

@@ -210,9 +210,10 @@ qs_bucket_returned(const QsBucket *bucket, int64_t position, int64_t now,
 	int64_t		level = refilled(bucket, now, &more) + more;
 	int64_t		units = tokens << bucket->scale;
 
-	if (taken - level < units)
-		units = taken - level;
-	return units > 0 ? position - units : position;
+	/* taken may be far below 0, where others gave back much */
+	if (taken <= level)
+		return position;
+	return position - (taken - level < units ? taken - level : units);
 }
 
 /*
