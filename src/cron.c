@@ -7,7 +7,7 @@
 
 #include "cron.h"
 
-#define HOUR 60
+#define HOUR INT64_C(60)
 #define DAY (24 * HOUR)
 
 typedef struct Field
@@ -185,7 +185,9 @@ take_item(const char **text, const Field *field, uint64_t *set)
 	}
 	else if (single)
 		to = from;
+	/* no field has values above 59 */
 	for (int value = from; value <= to; value += step)
+		/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
 		*set |= UINT64_C(1) << value;
 	return NULL;
 }

@@ -14,7 +14,7 @@
 #include "utils/timestamp.h"
 
 /* longer than any local time was ever repeated for, by a change of date */
-#define LOOK_BACK (2 * SECS_PER_DAY)
+#define LOOK_BACK (INT64CONST(2) * SECS_PER_DAY)
 
 /* PostgreSQL's epoch in seconds of Unix */
 #define EPOCH \

@@ -235,6 +235,7 @@ fire(QsCall *call, const Schedule *schedule, Firings *firings)
 	qs_due_parse(&due, TextDatumGetCString(schedule->value[COLUMN_CRON]),
 				 TextDatumGetCString(schedule->value[COLUMN_TIMEZONE]));
 	count = due_now(call, schedule, &due, &times);
+	Assert(count == 0 || (count > 0 && times != NULL));
 	if (!schedule->null[COLUMN_LAST_RUN_AT])
 		after = Max(after, get_time(schedule, COLUMN_LAST_RUN_AT));
 	next = qs_due_next(&due, after);

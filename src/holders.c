@@ -109,7 +109,7 @@ init_partition(Partition *partition, LWLock *lock, char **memory)
 		dlist_push_tail(&partition->free_groups, &partition->groups[i].link);
 
 	buckets = (dlist_head *) *memory;
-	*memory += groups * (1 + HOLDERS_PER_GROUP) * sizeof(dlist_head);
+	*memory += (Size) groups * (1 + HOLDERS_PER_GROUP) * sizeof(dlist_head);
 	for (int32 i = 0; i < groups * (1 + HOLDERS_PER_GROUP); i++)
 		dlist_init(&buckets[i]);
 	partition->group_buckets = buckets;
@@ -202,7 +202,7 @@ holder_bucket(Group *group, int64 token)
 	Partition  *partition = &shared->partitions[hash % PARTITIONS];
 
 	return &partition->holder_buckets[((uint64) token ^ hash) %
-									  (shared->groups * HOLDERS_PER_GROUP)];
+									  ((uint64) shared->groups * HOLDERS_PER_GROUP)];
 }
 
 static Group *

@@ -110,7 +110,7 @@ seen_since(const char *name, TransactionId xmin, TimestampTz now)
 	if (strcmp(entry->name, name) != 0 ||
 		!TransactionIdEquals(entry->xmin, xmin) || entry->since > now)
 	{
-		strlcpy(entry->name, name, SEEN_NAME);
+		strlcpy(entry->name, name, sizeof(entry->name));
 		entry->xmin = xmin;
 		entry->since = now;
 	}
@@ -142,7 +142,7 @@ held_for(int row, TimestampTz now)
 	{
 		char		name[SEEN_NAME];
 
-		snprintf(name, SEEN_NAME, "%s %s", get_text(row, 1), get_text(row, 2));
+		snprintf(name, sizeof(name), "%s %s", get_text(row, 1), get_text(row, 2));
 		since = TimestampTzGetDatum(seen_since(name,
 											   (TransactionId) strtoul(xmin, NULL, 10),
 											   now));

@@ -69,6 +69,7 @@ take_free(QsRangePool *pool)
 	int32_t		n = pool->free;
 
 	if (n != QS_NO_RANGE)
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a free one is there */
 		pool->free = pool->ranges[n].next;
 	return n;
 }

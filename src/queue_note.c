@@ -116,6 +116,7 @@ note_of(Relation queues, HeapTuple row, Note *note)
 {
 	bool		isnull;
 
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): it is NOT NULL */
 	note->queue = *DatumGetUUIDP(get(queues, row, "id", &isnull));
 	note->weight = DatumGetInt32(get(queues, row, "weight", &isnull));
 	strlcpy(note->name, TextDatumGetCString(get(queues, row, "name", &isnull)),

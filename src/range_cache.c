@@ -91,7 +91,7 @@ heads_per_partition(void)
 	Size		size = (Size) cache_size * 1024;
 	Size		each = sizeof(Head) + sizeof(int32) + RANGES_PER_HEAD * sizeof(QsRange);
 
-	return size < fixed + PARTITIONS * 16 * each ? 16 :
+	return size < fixed + (Size) PARTITIONS * 16 * each ? 16 :
 		(int32) ((size - fixed) / (PARTITIONS * each));
 }
 
@@ -311,8 +311,8 @@ is_running_elsewhere(uint64 xid)
 }
 
 /*
- * Fills a ticket, to be had before the scan begins. key and source are zeroed
- * where they have padding.
+ * Fills a ticket, to be had before the scan begins. The key is zeroed
+ * where it has padding.
  */
 void
 qs_cache_register(const QsCacheKey *key, const QsCacheSource *source,

@@ -47,7 +47,7 @@ typedef struct QsCacheKey
 /* where knowledge comes from; what has another source is void */
 typedef struct QsCacheSource
 {
-	Oid			tablespace;
+	uint64		tablespace;		/* as wide as the others: no padding to compare */
 	uint64		file;			/* of the index */
 	uint64		trigger;		/* version of the announcing trigger */
 } QsCacheSource;

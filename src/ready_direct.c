@@ -349,6 +349,7 @@ entry_key(QsDirectScan *direct, QsRangeKey *key)
 
 	key->priority = DatumGetInt16(index_getattr(tuple, 2, desc, &isnull));
 	key->run_at = DatumGetTimestampTz(index_getattr(tuple, 3, desc, &isnull));
+	/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): it is NOT NULL */
 	memcpy(key->id, DatumGetUUIDP(index_getattr(tuple, 4, desc, &isnull)),
 		   UUID_LEN);
 }

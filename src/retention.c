@@ -234,8 +234,8 @@ enum
 			.sql = "DELETE FROM @" table " WHERE id = ANY ($1)", \
 			.nargs = 1, .argtypes = {UUIDARRAYOID} \
 		}, \
-		.walk = walks, \
-		.keep = keeps \
+		.walk = (walks), \
+		.keep = (keeps) \
 	}
 
 static Kept kept_jobs = KEPT("jobs", "finished_at", "", QS_WALK_JOBS,

@@ -351,6 +351,7 @@ evict_ring(int64 now, const Ring *spare)
 	{
 		Ring	   *ring = &shared->rings[i];
 
+		/* cppcheck-suppress nullPointerRedundantCheck; it is spare that may be NULL */
 		if (ring->used && ring != spare &&
 			(oldest == NULL || pg_atomic_read_u64(&ring->used_at) <
 			 pg_atomic_read_u64(&oldest->used_at)))

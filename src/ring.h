@@ -55,7 +55,7 @@
 /* how soon an uncertain member is looked at again */
 #define QS_RING_AGAIN (100 * INT64CONST(1000))
 
-/* where knowledge of a ring comes from; zeroed where it has padding */
+/* where knowledge of a ring comes from */
 typedef struct QsRingSource
 {
 	QsCacheSource jobs;

@@ -309,6 +309,7 @@ count_one(const QsHolder *lease, void *arg)
 static void
 count_leases(QsSlots *slots, QsHoldersState *state)
 {
+	/* cppcheck-suppress ctuuninitvar; where the state is, not what */
 	Count		count = {slots, state};
 	QsHoldersState group = {0, 0, PG_INT64_MAX};
 

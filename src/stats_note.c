@@ -365,9 +365,12 @@ count_update(QsStatsChange *change, const Row *old, const Row *new)
 static void
 note_write(const Row *old, const Row *new, int events, TimestampTz now)
 {
-	QsStatsChange *change = change_of(DatumGetUUIDP(new ? new->queue : old->queue));
+	const Row  *row = new != NULL ? new : old;
+	QsStatsChange *change;
 	bool		moved;
 
+	Assert(row != NULL);
+	change = change_of(DatumGetUUIDP(row->queue));
 	change->any = true;
 	if (new != NULL)
 		count_row(change, new, 1);

@@ -289,6 +289,7 @@ qs_stats_next(int *position, uint64 triggers, QsStatsView *view)
 {
 	int32		entries = qs_stats_memory == NULL ? 0 : qs_stats_memory->entries;
 
+	Assert(*position >= 0);
 	while (*position < QS_STATS_PARTITIONS * entries)
 	{
 		QsStatsPartition *partition = &qs_stats_memory->partitions[*position / entries];

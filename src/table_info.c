@@ -393,6 +393,7 @@ qs_table_describe(Relation rel, QsTableKind kind)
 									 qs_parents_triggers(info->parents));
 	MemoryContextSwitchTo(caller);
 
+	/* NOLINTNEXTLINE(readability-suspicious-call-argument): the child is first */
 	MemoryContextSetParent(cxt, CacheMemoryContext);
 	/* what changed while we looked is looked at again by the next call */
 	info->valid = invalidations == before;

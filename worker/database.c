@@ -40,7 +40,7 @@ database_end(Database *db)
 static DatabaseEvent
 lose(Database *db, char **error)
 {
-	*error = strdup(PQerrorMessage(db->conn));
+	*error = pg_strdup(PQerrorMessage(db->conn));
 	database_end(db);
 	db->retry_at = now() + db->delay;
 	db->delay = fmin(2 * db->delay, LONGEST_DELAY);

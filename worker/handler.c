@@ -21,9 +21,9 @@
 #include "handler.h"
 #include "text.h"
 
-#define MAX_OUTPUT (64 * 1024)	/* bytes that are kept as the result */
+#define MAX_OUTPUT ((size_t) 64 * 1024)	/* bytes that are kept as the result */
 #define MAX_ERRORS 2000			/* bytes that are kept of standard error */
-#define CHUNK (64 * 1024)
+#define CHUNK ((size_t) 64 * 1024)
 
 extern char **environ;
 
@@ -128,10 +128,10 @@ handler_start(Job *job, const Options *options, PGresult *jobs, int row)
 	const char *payload = PQgetvalue(jobs, row, PQfnumber(jobs, "payload"));
 
 	memset(job, 0, sizeof(*job));
-	job->id = strdup(PQgetvalue(jobs, row, PQfnumber(jobs, "job_id")));
-	job->token = strdup(PQgetvalue(jobs, row, PQfnumber(jobs, "lease_token")));
-	job->type = strdup(PQgetvalue(jobs, row, PQfnumber(jobs, "job_type")));
-	job->attempt = strdup(PQgetvalue(jobs, row, PQfnumber(jobs, "attempt")));
+	job->id = pg_strdup(PQgetvalue(jobs, row, PQfnumber(jobs, "job_id")));
+	job->token = pg_strdup(PQgetvalue(jobs, row, PQfnumber(jobs, "lease_token")));
+	job->type = pg_strdup(PQgetvalue(jobs, row, PQfnumber(jobs, "job_type")));
+	job->attempt = pg_strdup(PQgetvalue(jobs, row, PQfnumber(jobs, "attempt")));
 	initPQExpBuffer(&job->input);
 	initPQExpBuffer(&job->output);
 	initPQExpBuffer(&job->errors);

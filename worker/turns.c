@@ -651,11 +651,9 @@ work(const Options *options)
 {
 	Worker		worker = {.options = options};
 
-	worker.jobs = calloc(options->concurrency, sizeof(Job));
-	worker.polls = calloc(CONNECTION_FDS + options->concurrency * HANDLER_FDS,
-						  sizeof(struct pollfd));
-	if (worker.jobs == NULL || worker.polls == NULL)
-		return EX_OSERR;
+	worker.jobs = pg_malloc0(options->concurrency * sizeof(Job));
+	worker.polls = pg_malloc0((CONNECTION_FDS + options->concurrency * HANDLER_FDS) *
+							  sizeof(struct pollfd));
 	catch_signals();
 	report_begin(&worker.report, options);
 	database_begin(&worker.work, options);
