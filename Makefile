@@ -7,6 +7,12 @@
 #                           and check-compilers; TESTS="name name" picks tests
 #   make check-assert       the same and more, on a PostgreSQL with assertions,
 #                           which it builds the first time
+#   make check-asan         the suites with AddressSanitizer and UndefinedBehaviorSanitizer,
+#                           on PostgreSQL 17; needs root
+#   make check-valgrind     the regression and some TAP tests under valgrind's memcheck
+#   make check-static       clang-tidy and cppcheck
+#   make coverage           which lines of src/ the tests run. Of all of these see
+#                           doc/testing.md
 #   make check-report       reports in Chromium, and how long they and a scrape of
 #                           metrics take: REPORT_TENANTS (10000), REPORT_JOBS
 #                           (5000000); see report/run
@@ -17,8 +23,7 @@
 #   make check-faults       what is lost when a server crashes, fails over, has a full
 #                           disk, and so on: see doc/reliability.md. TESTS="1 4"
 #                           picks faults
-#   make fuzz               key ranges, token buckets, backoff, cron, histograms, turns, each
-#                           for FUZZ_SECONDS
+#   make fuzz               the modules that need no server, each for FUZZ_SECONDS
 #   make bench              measure it; bench-flat and bench-endurance show how
 #                           flat it stays, bench-wakeup how soon a worker has a
 #                           job, bench-limited what a limit costs a queue,
@@ -75,7 +80,7 @@ override with_llvm = no
 # These run scripts that find or install what they need, so they work where
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
-	check-assert check-versions check-cron check-faults check-limits check-report check-mutants fuzz \
+	check-assert check-asan check-valgrind check-static coverage check-versions check-cron check-faults check-limits check-report check-mutants fuzz \
 	bench bench-flat bench-endurance \
 	bench-wakeup bench-limited bench-limits bench-fair bench-peers bench-purge bench-tokens bench-worker stress \
 	stress-limits stress-groups cells bench-cells deb check-deb dist quickstart psql
@@ -124,6 +129,10 @@ check-regress check-isolation check-tap check-compilers:
 	@scripts/check $(@:check-%=%) $(TESTS)
 check-assert:
 	@scripts/check-assert all $(TESTS)
+check-asan check-valgrind coverage:
+	@scripts/$@ $(if $(TESTS),all $(TESTS))
+check-static:
+	@scripts/$@
 check-versions:
 	@scripts/check-versions $(SUITES)
 check-limits:

@@ -226,6 +226,24 @@ suite()
 	failed=$((failed + f))
 }
 
+# no_reports WHAT FOLDER: count a failed test if processes left reports there, whose
+# beginnings are shown, and a passed one if not.
+no_reports()
+{
+	local reports
+
+	mapfile -t reports < <(find "$2" -type f -size +0)
+	if [ ${#reports[@]} = 0 ]
+	then
+		echo "no report of $1"
+		passed=$((passed + 1))
+	else
+		head -v -n 60 "${reports[@]:0:5}"
+		echo "${#reports[@]} processes made reports of $1, in $2"
+		failed=$((failed + 1))
+	fi
+}
+
 # Make $QS_BUILD, where the user that owns the servers can work. If that user
 # cannot reach this checkout (in a home that is closed to others, say),
 # tmp_check is a link to a folder that it can.
@@ -247,8 +265,23 @@ make_build_dir()
 	fi
 }
 
+# The servers of the private tree run under $QS_UNDER, what a shell takes before a
+# command; not what initdb starts. There is no way back for that tree.
+run_servers_under()
+{
+	[ -e "$bindir/postgres.bin" ] || mv "$bindir/postgres" "$bindir/postgres.bin"
+	cat >"$bindir/postgres" <<-END
+		#!/bin/sh
+		case \$1 in
+			--boot | --single | --check | -V) exec "\${0%/*}/postgres.bin" "\$@" ;;
+		esac
+		exec $QS_UNDER "\${0%/*}/postgres.bin" "\$@"
+	END
+	chmod +x "$bindir/postgres"
+}
+
 # Build, and install in the private tree, which repeats PostgreSQL's own paths
-# under $QS_BUILD/root.
+# under $QS_BUILD/root. COPT holds further flags for the compiler.
 #
 # PostgreSQL finds its files relative to where its binary really is, so bin/
 # holds copies; lib/ and share/ are folders of links, beside which the
@@ -282,6 +315,7 @@ build()
 			>"$QS_BUILD/initdb.log" || die "initdb failed, see $QS_BUILD/initdb.log"
 		"$PG_CONFIG" --version >"$QS_BUILD/version"
 	fi
+	[ -z "${QS_UNDER:-}" ] || run_servers_under
 	make -s -j"$(nproc)" -C "$src" PG_CONFIG="$PG_CONFIG" all >&2
 	make -s -C "$src" PG_CONFIG="$PG_CONFIG" DESTDIR="$tree" install >&2
 	exec 9>&-
@@ -299,9 +333,9 @@ build_with_faults()
 	cp -al "$QS_BUILD/root" "$dir/root"
 	cp -Rpu "$src/Makefile" "$src/queue_service.control" \
 		"$src"/queue_service--*.sql "$src/src" "$dir/source"
-	rm -f "$dir"/source/src/*.[od] "$dir"/source/*.so
+	rm -f "$dir"/source/src/*.{o,d,gcda,gcno} "$dir"/source/*.so
 	make -s -j"$(nproc)" -C "$dir/source" PG_CONFIG="$PG_CONFIG" \
-		COPT=-DQS_FAULT_POINTS all >&2
+		COPT="${COPT:-} -DQS_FAULT_POINTS" all >&2
 	make -s -C "$dir/source" PG_CONFIG="$PG_CONFIG" DESTDIR="$dir/root" install >&2
 	QS_FAULTS=$dir/root$(dirname "$("$PG_CONFIG" --bindir)")
 	export QS_FAULTS
@@ -310,7 +344,8 @@ build_with_faults()
 # start_server NAME: start a private server and point libpq at it; the log goes
 # to $QS_BUILD/log/NAME.log. It listens on a socket in a folder of its own
 # only, so its port number cannot collide. Preloads the library unless
-# QS_PRELOAD=no; QS_CONF holds further lines for postgresql.conf.
+# QS_PRELOAD=no; QS_CONF holds further lines for postgresql.conf. QS_STOP=fast lets
+# its processes end in order, where they have something to write then.
 start_server()
 {
 	local preload=queue_service
@@ -353,7 +388,7 @@ stop_server()
 	trap '' INT TERM HUP
 	if [ -f "${data:-}/postmaster.pid" ]
 	then
-		as_pg "$bindir/pg_ctl" -s -w -D "$data" -m immediate stop || :
+		as_pg "$bindir/pg_ctl" -s -w -D "$data" -m "${QS_STOP:-immediate}" stop || :
 	fi
 	rm -rf "${data:-}" "${sockets:-}"
 }
