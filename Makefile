@@ -18,6 +18,8 @@
 #                           (5000000); see report/run
 #   make check-versions     the test suites on PostgreSQL 15, 17 and 18 (VERSIONS),
 #                           each in a Debian of its own that has it; needs root
+#   make check-upgrade      pg_upgrade from PostgreSQL 15 to 17 (UPGRADES), which are
+#                           installed side by side in a Debian; needs root
 #   make check-cron         cron expressions against cron-parser, from npm:
 #                           CRON_EXPRESSIONS (20000) in twenty time zones
 #   make check-faults       what is lost when a server crashes, fails over, has a full
@@ -80,7 +82,7 @@ override with_llvm = no
 # These run scripts that find or install what they need, so they work where
 # PGXS is not installed yet. PGXS also brings a "check" of its own.
 own_goals = check check-regress check-isolation check-tap check-compilers \
-	check-assert check-asan check-valgrind check-static coverage check-versions check-cron check-faults check-limits check-report check-mutants fuzz \
+	check-assert check-asan check-valgrind check-static coverage check-versions check-upgrade check-cron check-faults check-limits check-report check-mutants fuzz \
 	bench bench-flat bench-endurance \
 	bench-wakeup bench-limited bench-limits bench-fair bench-peers bench-purge bench-tokens bench-worker stress \
 	stress-limits stress-groups cells bench-cells deb check-deb dist quickstart psql
@@ -135,6 +137,8 @@ check-static:
 	@scripts/$@
 check-versions:
 	@scripts/check-versions $(SUITES)
+check-upgrade:
+	@scripts/check-upgrade
 check-limits:
 	@LIMITS_SECONDS=$${LIMITS_SECONDS:-60} scripts/check tap 063_limits
 check-report:

@@ -59,7 +59,8 @@ END
 }
 
 # All that a restore has to bring back, as text: rows of all tables, keys to
-# tenants and to queues, row-level security, and what belongs to the extension.
+# tenants and to queues, row-level security, and what belongs to the extension (but
+# for the types of its tables, which do so from PostgreSQL 16 on).
 sub state
 {
 	my ($node, $db, $schema) = @_;
@@ -80,7 +81,7 @@ SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class
 SELECT tablename, policyname, permissive, qual FROM pg_policies WHERE schemaname = '$schema' ORDER BY 1, 2;
 SELECT tgenabled FROM pg_trigger WHERE tgname = 'queue_seed';
 SELECT pg_describe_object(classid, objid, 0) FROM pg_depend
-	WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' ORDER BY 1;
+	WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid <> 'pg_type'::regclass ORDER BY 1;
 SELECT c::regclass FROM pg_extension, unnest(extconfig) c WHERE extname = 'queue_service' ORDER BY c::regclass::text;
 END
 }
