@@ -143,14 +143,3 @@ run_program(void)
 	CHECK(scan(&levels) == njobs);
 	qs_levels_end(&levels);
 }
-
-#ifndef QS_FUZZ
-
-int
-main(int argc, char **argv)
-{
-	run_seeds(argc, argv, 3000);
-	return 0;
-}
-
-#endif							/* QS_FUZZ */

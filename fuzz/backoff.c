@@ -84,14 +84,3 @@ run_program(void)
 		CHECK(is_about(wait, truth * (1 + jitter * (2 * random - 1))));
 	}
 }
-
-#ifndef QS_FUZZ
-
-int
-main(int argc, char **argv)
-{
-	run_seeds(argc, argv, 3000);
-	return 0;
-}
-
-#endif							/* QS_FUZZ */

@@ -13,6 +13,9 @@
 #include <string.h>
 
 #include "bucket.h"
+
+#define PROGRAM_BYTES 1000
+#define OWN_MAIN
 #include "programs.h"
 
 #define KEPT 40					/* takes that the model remembers */
@@ -486,7 +489,7 @@ fast_century(void)
 int
 main(int argc, char **argv)
 {
-	run_seeds(argc, argv, 1000);
+	run_seeds(argc, argv);
 	slow_year();
 	fast_century();
 	return 0;

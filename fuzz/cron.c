@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "cron.h"
+
+#define PROGRAM_BYTES 200
 #include "programs.h"
 
 #define YEAR (366 * 1440)
@@ -288,14 +290,3 @@ run_program(void)
 	CHECK(qs_cron_next(&cron, time - INT64_C(146097) * 1440 * 7) ==
 		  qs_cron_next(&cron, time) - INT64_C(146097) * 1440 * 7);
 }
-
-#ifndef QS_FUZZ
-
-int
-main(int argc, char **argv)
-{
-	run_seeds(argc, argv, 200);
-	return 0;
-}
-
-#endif

@@ -5,6 +5,8 @@
  * The input is a program (programs.h).
  */
 #include "histogram.h"
+
+#define OWN_MAIN
 #include "programs.h"
 
 #define KEPT 4000
@@ -107,7 +109,7 @@ main(int argc, char **argv)
 		CHECK(qs_histogram_bucket(qs_histogram_edge(bucket)) == bucket);
 		CHECK(qs_histogram_bucket(qs_histogram_edge(bucket) - 1) == bucket - 1);
 	}
-	run_seeds(argc, argv, 3000);
+	run_seeds(argc, argv);
 	return 0;
 }
 

@@ -138,14 +138,3 @@ run_program(void)
 	CHECK(*written == '\0');
 	pfree(out.data);
 }
-
-#ifndef QS_FUZZ
-
-int
-main(int argc, char **argv)
-{
-	run_seeds(argc, argv, 3000);
-	return 0;
-}
-
-#endif							/* QS_FUZZ */

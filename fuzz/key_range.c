@@ -13,6 +13,8 @@
 #include <string.h>
 
 #include "key_range.h"
+
+#define PROGRAM_BYTES 4000
 #include "programs.h"
 
 #define KEYS 18
@@ -339,14 +341,3 @@ run_program(void)
 		}
 	}
 }
-
-#ifndef QS_FUZZ
-
-int
-main(int argc, char **argv)
-{
-	run_seeds(argc, argv, 4000);
-	return 0;
-}
-
-#endif

@@ -4,7 +4,8 @@
  *	  which chooses an operation or an argument of it.
  *
  * Included once, by the file that defines run_program(). Built with -DQS_FUZZ
- * that is a target of libFuzzer; else main() can run programs of fixed seeds.
+ * that is a target of libFuzzer; else main() runs programs of fixed seeds, of
+ * PROGRAM_BYTES each. A file that has more to run defines OWN_MAIN, and main().
  */
 #ifndef QS_PROGRAMS_H
 #define QS_PROGRAMS_H
@@ -61,20 +62,22 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 #else
 
-/* Runs random programs of so many bytes, as many as the argument says. */
-static void
-run_seeds(int argc, char **argv, size_t size)
-{
-	int			seeds = argc > 1 ? atoi(argv[1]) : 200;
-	uint8_t    *data = malloc(size);
+#ifndef PROGRAM_BYTES
+#define PROGRAM_BYTES 3000
+#endif
 
-	if (data == NULL)
-		abort();
+/* Runs random programs, as many as the argument says. */
+static void
+run_seeds(int argc, char **argv)
+{
+	static uint8_t data[PROGRAM_BYTES];
+	int			seeds = argc > 1 ? atoi(argv[1]) : 200;
+
 	for (int seed = 1; seed <= seeds; seed++)
 	{
 		uint64_t	state = (uint64_t) seed * UINT64_C(0x9e3779b97f4a7c15);
 
-		for (size_t i = 0; i < size; i++)
+		for (size_t i = 0; i < sizeof(data); i++)
 		{
 			/* xorshift */
 			state ^= state << 13;
@@ -82,11 +85,20 @@ run_seeds(int argc, char **argv, size_t size)
 			state ^= state << 17;
 			data[i] = (uint8_t) (state >> 24);
 		}
-		run(data, size);
+		run(data, sizeof(data));
 	}
-	free(data);
 	printf("%d programs\n", seeds);
 }
 
+#ifndef OWN_MAIN
+
+int
+main(int argc, char **argv)
+{
+	run_seeds(argc, argv);
+	return 0;
+}
+
+#endif							/* OWN_MAIN */
 #endif							/* QS_FUZZ */
 #endif							/* QS_PROGRAMS_H */

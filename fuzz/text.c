@@ -110,14 +110,3 @@ run_program(void)
 	termPQExpBuffer(&json);
 	free(exact);
 }
-
-#ifndef QS_FUZZ
-
-int
-main(int argc, char **argv)
-{
-	run_seeds(argc, argv, 3000);
-	return 0;
-}
-
-#endif							/* QS_FUZZ */

@@ -126,14 +126,3 @@ run_program(void)
 		}
 	}
 }
-
-#ifndef QS_FUZZ
-
-int
-main(int argc, char **argv)
-{
-	run_seeds(argc, argv, 3000);
-	return 0;
-}
-
-#endif							/* QS_FUZZ */
