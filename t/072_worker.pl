@@ -105,7 +105,8 @@ is($node->safe_psql('one', q(CREATE ROLE observer; SELECT elsewhere.queue_grant(
 	SELECT detail ~ 'failed 1 times' AND detail !~ 'column' FROM elsewhere.queue_health WHERE item = 'task keys')), "\nt", 'its error only to the platform');
 $pid = pid('one');
 ok(-e $node->logfile && slurp_file($node->logfile) =~ /CONTEXT:.*task "keys" of queue_service/s, 'and logged');
-is($node->safe_psql('one', "SELECT count(*) FROM elsewhere.queue_maintain() WHERE error ~ 'expires_at'"), 1, 'beside it queue_maintain() runs');
+# which leaves out a task that the worker is just at
+ok($node->poll_query_until('one', "SELECT count(*) = 1 FROM elsewhere.queue_maintain() WHERE error ~ 'expires_at'"), 'beside it queue_maintain() runs');
 is(pid('one'), $pid, 'the worker goes on');
 $node->safe_psql('one', 'ALTER TABLE elsewhere.idempotency_keys RENAME COLUMN secret TO expires_at');
 $node->safe_psql('one', 'SELECT elsewhere.queue_maintain()');
