@@ -29,13 +29,15 @@ as_pg()
 	fi
 )
 
-# Are these there: compiler, make, a complete PostgreSQL, Perl for TAP?
+# Are these there: compiler, make, a complete PostgreSQL (the server's package has
+# all of PGXS but the headers), Perl for TAP?
 have_tools()
 {
 	command -v cc >/dev/null &&
 		command -v make >/dev/null &&
 		command -v "$PG_CONFIG" >/dev/null &&
 		[ -f "$("$PG_CONFIG" --pgxs)" ] &&
+		[ -f "$("$PG_CONFIG" --includedir-server)/postgres.h" ] &&
 		[ -x "$("$PG_CONFIG" --bindir)/postgres" ] &&
 		perl -MIPC::Run -MTest::More -e 1 2>/dev/null
 }
