@@ -7,6 +7,9 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
+use Faults;
 use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -89,9 +92,8 @@ my $session = $node->background_psql('postgres', on_error_stop => 0);
 kill 'KILL', $session->query_safe('SELECT pg_backend_pid()');
 $node->poll_query_until('postgres', 'SELECT true') or die 'the server did not start again';
 run();
-$node->kill9;
-my $started = time;
-1 while !$node->start(fail_ok => 1) && time < $started + 60;
+kill_server($node);
+$node->start;
 run();
 $node->restart('fast');
 run();

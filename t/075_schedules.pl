@@ -6,11 +6,12 @@ use warnings;
 
 use FindBin;
 use lib $FindBin::RealBin;
+use Faults;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Steps;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 
 start();
 $node->append_conf('postgresql.conf', 'restart_after_crash = on');
@@ -52,11 +53,7 @@ sub kill_session
 # kill -9 of the postmaster; its sessions find out, and end.
 sub kill_postmaster
 {
-	my @pids = split /\n/, query('SELECT pid FROM pg_stat_activity');
-	my $killed = time;
-
-	$node->kill9;
-	usleep(10_000) while time < $killed + 60 && grep { kill 0, $_ } @pids;
+	kill_server($node);
 	$node->start;
 	begin_sessions();
 	return;
