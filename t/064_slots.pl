@@ -205,7 +205,7 @@ is_empty($q, 'the first has its slot');
 
 # A prepared transaction keeps what it claimed, and what it ended.
 $q = limited(1);
-is(hold($main, $q, "lease => '700 ms'"), '1', 'a short lease');
+is(hold($main, $q, "lease => '3 s'"), '1', 'a short lease');
 query("BEGIN; $complete; PREPARE TRANSACTION 'p'; ROLLBACK PREPARED 'p'");
 is_empty($q, 'an end that was prepared, and rolled back');
 query("BEGIN; $complete");
@@ -213,7 +213,7 @@ is(query(claim($q, "lease => '200 ms'")), '2', 'passed on');
 query("PREPARE TRANSACTION 'p'");
 query('SELECT pg_sleep(0.3)');
 is_empty($q, 'the first lease may come back');
-query("COMMIT PREPARED 'p'; SELECT pg_sleep(0.5)");
+query("COMMIT PREPARED 'p'; SELECT pg_sleep(2.8)");
 is_claimed($q, '2', 'both have expired');
 $q = limited(1);
 is(hold($main, $q), '1', 'a lease');
