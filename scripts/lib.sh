@@ -268,7 +268,8 @@ make_build_dir()
 }
 
 # The servers of the private tree run under $QS_UNDER, what a shell takes before a
-# command; not what initdb starts. There is no way back for that tree.
+# command; not what initdb starts. There is no way back for that tree. Their name is
+# that of this script, by which pg_ctl starts them again, so a shell comes between.
 run_servers_under()
 {
 	[ -e "$bindir/postgres.bin" ] || mv "$bindir/postgres" "$bindir/postgres.bin"
@@ -277,7 +278,7 @@ run_servers_under()
 		case \$1 in
 			--boot | --single | --check | -V) exec "\${0%/*}/postgres.bin" "\$@" ;;
 		esac
-		exec $QS_UNDER "\${0%/*}/postgres.bin" "\$@"
+		exec $QS_UNDER bash -c 'exec -a "\$0" "\$0.bin" "\$@"' "\$0" "\$@"
 	END
 	chmod +x "$bindir/postgres"
 }

@@ -49,6 +49,7 @@ sub script
 	return $name;
 }
 
+my $test = $$;
 my @pids;
 foreach my $client (1 .. $clients)
 {
@@ -59,7 +60,7 @@ foreach my $client (1 .. $clients)
 	{
 		open STDOUT, '>>', "$dir/granted$client" or POSIX::_exit(1);
 		open STDERR, '>', '/dev/null' or POSIX::_exit(1);
-		while (!-e "$dir/stop")
+		while (getppid() == $test && !-e "$dir/stop")
 		{
 			system 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-f', $script, '-d', $node->connstr('postgres');
 			sleep 0.05;
