@@ -90,7 +90,8 @@ my $old_control = slurp_file("$dir{sharedir}/extension/queue_service.control");
 
 append_to_file("$tmp/added.c", $code);
 chomp(my $include = `$ENV{PG_CONFIG} --includedir-server`);
-is(system('cc', '-shared', '-fPIC', "-I$include", "$tmp/added.c", @objects, '-o', "$tmp/new.so"),
+my @flags = split ' ', $ENV{COPT} // '';    # as the objects were compiled
+is(system('cc', '-shared', '-fPIC', @flags, "-I$include", "$tmp/added.c", @objects, '-o', "$tmp/new.so"),
 	0, 'the library of 1.1 is linked');
 my $new_library = slurp_file("$tmp/new.so");
 

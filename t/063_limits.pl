@@ -96,7 +96,7 @@ run();
 kill_server($node);
 $node->start;
 run();
-$node->restart('fast');
+$node->restart;
 run();
 append_to_file("$dir/stop", '');
 $node->psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%queue_rate_acquire%' AND pid <> pg_backend_pid()");

@@ -218,7 +218,8 @@ foreach my $disturbance ('restart', 'kill', 'restart', 'kill', 'none')
 		qq(SELECT count(*) >= least($before + $count / 10, $count) FROM jobs WHERE status = 'completed' AND queue_id = (SELECT id FROM queues WHERE name = 'soak'))) or die;
 	if ($disturbance eq 'restart')
 	{
-		$node->restart($before % 2 ? 'fast' : 'immediate');
+		$node->stop($before % 2 ? 'fast' : 'immediate');
+		$node->start;
 	}
 	else
 	{

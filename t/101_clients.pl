@@ -185,7 +185,8 @@ $holder->query_safe('SELECT pg_advisory_unlock(7)');
 $holder->quit;
 invoices('who has lost the lease writes no invoice', 4);
 
-$node->restart('immediate');
+$node->stop('immediate');
+$node->start;
 is(produce(8), '', 'all take an order after a restart');
 invoices('workers connect again', 5);
 
