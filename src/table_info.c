@@ -126,6 +126,19 @@ set_expr(QsTableInfo *info, QsExpr *expr, Node *node, const char *name)
 		expr->kept = ExecPrepareExpr((Expr *) copyObject(node), info->estate);
 }
 
+/* What checks that a domain allows a null. It takes one of the domain's base type. */
+static Node *
+null_of_domain(Form_pg_attribute att)
+{
+	int32		typmod = att->atttypmod;
+	Oid			base = getBaseTypeAndTypmod(att->atttypid, &typmod);
+	Const	   *null = makeConst(base, typmod, att->attcollation, att->attlen,
+								 (Datum) 0, true, att->attbyval);
+
+	return coerce_to_domain((Node *) null, base, typmod, att->atttypid,
+							COERCION_IMPLICIT, COERCE_IMPLICIT_CAST, -1, false);
+}
+
 static void
 describe_columns(QsTableInfo *info, Relation rel, int set_by_us)
 {
@@ -155,14 +168,7 @@ describe_columns(QsTableInfo *info, Relation rel, int set_by_us)
 
 			/* a null, too, must be allowed by its domain */
 			if (value == NULL && get_typtype(att->atttypid) == TYPTYPE_DOMAIN)
-				value = coerce_to_domain((Node *)
-										 makeConst(att->atttypid, -1,
-												   att->attcollation,
-												   att->attlen, (Datum) 0,
-												   true, att->attbyval),
-										 InvalidOid, -1, att->atttypid,
-										 COERCION_IMPLICIT,
-										 COERCE_IMPLICIT_CAST, -1, false);
+				value = null_of_domain(att);
 			if (value != NULL)
 				set_expr(info, &info->defaults[i], value, NULL);
 		}
