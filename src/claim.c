@@ -87,7 +87,7 @@ put_job(QsTable *table, const QsQueue *queue, FunctionCallInfo fcinfo,
 	qs_put_row(fcinfo, values, nulls);
 }
 
-/* A limit keeps the queue's jobs back; what ends that sooner is announced. */
+/* A limit keeps the queue's jobs back until then, at most. */
 static void
 note_limit(QsOutlook *outlook, TimestampTz now, int64 wait)
 {
@@ -100,6 +100,14 @@ begin_lease(QsSlots *slots, bool may_wait, QsHolder *lease)
 {
 	lease->token = qs_random_token();
 	return qs_slots_take(slots, lease, may_wait);
+}
+
+/* The queue has none left. What frees one is announced, unless it is quiet. */
+static void
+note_no_slot(QsOutlook *outlook, const QsSlots *slots, TimestampTz now)
+{
+	note_limit(outlook, now, LIMITED_AGAIN);
+	outlook->certain &= !slots->quiet;
 }
 
 /*
@@ -133,7 +141,7 @@ claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue,
 	has_slot = begin_lease(slots, true, &lease);
 	if (!has_slot)
 	{
-		note_limit(outlook, jobs->call->now, LIMITED_AGAIN);
+		note_no_slot(outlook, slots, jobs->call->now);
 		return 0;
 	}
 	table = qs_jobs_table(jobs, kind);
@@ -166,7 +174,7 @@ claim_from(QsJobs *jobs, QsTableKind kind, const QsQueue *queue,
 		outlook->certain &= ready.idle || qs_tokens_spent(tokens);
 	}
 	else
-		note_limit(outlook, jobs->call->now, LIMITED_AGAIN);
+		note_no_slot(outlook, slots, jobs->call->now);
 	return claimed;
 }
 

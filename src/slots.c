@@ -340,6 +340,7 @@ do_without(QsSlots *slots)
 	count_leases(slots, &slots->state);
 	slots->call->now = GetCurrentTimestamp();
 	slots->counted = true;
+	slots->quiet = true;
 }
 
 static bool
@@ -357,6 +358,7 @@ init(QsSlots *slots, QsCall *call, const QsQueue *queue)
 	slots->call = call;
 	slots->limited = queue->max_concurrency > 0;
 	slots->counted = false;
+	slots->quiet = false;
 	make_key(&slots->key, &queue->id);
 	slots->limit.all = queue->max_concurrency;
 	slots->limit.normal = queue->max_concurrency - queue->critical_reserve;
@@ -435,6 +437,7 @@ qs_slots_take(QsSlots *slots, const QsHolder *lease, bool may_wait)
 		case QS_FULL:
 			return take_own(slots, lease);
 		default:
+			slots->quiet = true;
 			if (!may_wait)
 				return false;
 			lock_queue(slots);

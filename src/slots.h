@@ -27,6 +27,8 @@
  *				the queue's lock until its transaction ends, and counts the
  *				leases. The group, if there is one, is not filled from then on:
  *				who is to fill it again must wait for that lock.
+ *	 announced:	When a place of a group is freed, other than by time, its queue
+ *				is announced. A lease that has no place ends quietly.
  *
  * The lock is one of the lock manager, not of the row in queues: it writes
  * nothing, keeps nobody from changing the queue, and a filler can release it.
@@ -50,6 +52,7 @@ typedef struct QsSlots
 	QsHoldersLimit limit;
 	int			change;			/* in the list of slots.c, taken last */
 	bool		counted;		/* the leases were; we have the lock */
+	bool		quiet;			/* some leases end without an announcement */
 	QsHoldersState state;		/* how many there are, then */
 } QsSlots;
 

@@ -179,7 +179,10 @@ stop_at($other, 'fill', claim($q));
 $node->safe_psql('postgres',
 	"SELECT pg_cancel_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
 is(go_on($other), '', 'it was cancelled');
+query('BEGIN');
 is_empty($q, 'filled by another');
+is(query("SELECT count(*) FROM pg_locks WHERE locktype = 'object' AND mode = 'ExclusiveLock'"), '0', 'who has let go of the lock');
+query('COMMIT');
 query($complete);
 is_claimed($q, '2', 'and right');
 

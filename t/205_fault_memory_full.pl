@@ -55,6 +55,15 @@ query(q(INSERT INTO jobs (tenant_id, queue_id) SELECT tenant_id, id FROM queues,
 my $jobs = query('SELECT count(*) FROM jobs');
 is($jobs, 16 * $tenants, "$jobs jobs in $queues queues");
 
+# More leases than there are places, and all queues known to be full: when the leases
+# end, the others follow, also if nobody was told.
+query(q(INSERT INTO queues (tenant_id, name, max_concurrency, keep_completed) SELECT id, 'few', 1, '0' FROM tenants LIMIT 100));
+query(q(INSERT INTO jobs (tenant_id, queue_id) SELECT tenant_id, id FROM queues, generate_series(1, 2) WHERE name = 'few'));
+my $few = q(SELECT job_id, lease_token FROM queue_claim('few', max_jobs => 1000));
+my $done = q(SELECT outcome, count(*) FROM few, queue_complete(job_id, lease_token) GROUP BY 1);
+is(query("CREATE TEMP TABLE few AS $few; SELECT count(*) FROM ($few) f; $done; TRUNCATE few; INSERT INTO few $few; $done"),
+	"0\ndone|100\ndone|100", 'as many as have ended follow at once');
+
 # Workers for all tenants, until none finds anything. A job that is claimed
 # twice violates the key.
 my $claims = 16 * $tenants / 1000 / 4 + 20;

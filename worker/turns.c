@@ -637,6 +637,9 @@ is_over(Worker *worker)
 	if (worker->stopping && !is_connected(worker) &&
 		now() >= worker->give_up_at && count_jobs(worker, JOB_RUNS) == 0)
 	{
+		for (int i = 0; i < worker->options->concurrency; i++)
+			if (worker->jobs[i].state != JOB_NONE)
+				finish_job(worker, &worker->jobs[i], "lost");
 		worker->status = EX_UNAVAILABLE;
 		return true;
 	}
