@@ -183,6 +183,9 @@ queue_wait(PG_FUNCTION_ARGS)
 											  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(cxt);
 
+	/* it may still be set for what this session did before */
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
 	PG_TRY();
 	{
 		for (;;)
