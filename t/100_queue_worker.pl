@@ -248,6 +248,7 @@ $node->poll_query_until('postgres', "SELECT status = 'processing' FROM queue_job
 $node->stop('immediate');
 await($worker, 'disconnected', 2);
 is(stop($worker), 69, 'it gives up');
+like(slurp_file($worker->{file}), qr/\blost\b.*\Q$id\E|\Q$id\E.*\blost\b/, 'and says which job it could not tell of');
 $node->start;
 
 is(`pgrep -f '[o]d -An -N1 -tu1' | wc -l` + 0, 0, 'no handler is left behind');

@@ -637,9 +637,6 @@ is_over(Worker *worker)
 	if (worker->stopping && !is_connected(worker) &&
 		now() >= worker->give_up_at && count_jobs(worker, JOB_RUNS) == 0)
 	{
-		for (int i = 0; i < worker->options->concurrency; i++)
-			if (worker->jobs[i].state != JOB_NONE)
-				finish_job(worker, &worker->jobs[i], "lost");
 		worker->status = EX_UNAVAILABLE;
 		return true;
 	}
@@ -672,6 +669,10 @@ work(const Options *options)
 		step_handlers(&worker);
 		step_connections(&worker);
 	}
+	/* the server does not hear of these */
+	for (int i = 0; i < options->concurrency; i++)
+		if (worker.jobs[i].state != JOB_NONE)
+			finish_job(&worker, &worker.jobs[i], "lost");
 	report_end(&worker.report);
 	database_end(&worker.work);
 	database_end(&worker.wait);
