@@ -693,6 +693,7 @@ check_log(const char *log_file)
 		"could not send signal to process",	/* it was gone as well */
 		"unexpected pageaddr",	/* where the WAL ends */
 		"cannot reindex invalid index",	/* which a crash left behind */
+		"skipping reindex of invalid index",	/* the same, since 18 */
 		"is not a PostgreSQL backend process"	/* it was gone when it was to be killed */
 	};
 	FILE	   *file = fopen(log_file, "r");

@@ -71,7 +71,8 @@ $old->safe_psql('postgres', q(
 is(stop_clients(), 4, 'the clients are gone');
 is($old->psql('shop', q(SELECT queue_enqueue('load')), extra_params => [ '-U', 'shop' ]), 3, '... and cannot enqueue');
 unlike(slurp_file($new->logfile), qr/^(?!.*larger than 100).*ERROR/m, 'the other server copies without an error');
-is($new->psql('shop', 'SELECT', extra_params => [ '-U', 'shop' ]), 2, '... and lets nobody in');
+# (psql may be gone before it reads anything)
+is($new->psql('shop', '', extra_params => [ '-U', 'shop' ]), 2, '... and lets nobody in');
 
 # From here on something is due on either server: a schedule, and the end of a job
 # whose lease runs out on its last attempt.

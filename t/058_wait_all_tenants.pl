@@ -45,27 +45,30 @@ sub waiter
 	return $session;
 }
 
-# How many of the waiters are woken by the SQL. What they could find by
-# themselves it takes away again in its transaction.
+# Whether as many of the waiters are woken by the SQL as expected. What they could
+# find by themselves it takes away again in its transaction.
 sub woken
 {
-	my ($sql, @waiters) = @_;
+	my ($name, $expected, $sql, @waiters) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $woken = 0;
 
 	$controller->query_safe("SELECT pg_advisory_lock(42); $sql");
-	foreach my $attempt (1 .. 30)
+	foreach my $attempt (1 .. 100)
 	{
 		$woken = $controller->query_safe("SELECT count(*) $waiting 'Lock'");
-		last if $woken > 0;
+		last if $woken >= $expected;
 		sleep(0.1);
 	}
-	# if more than one was woken by one lock, they are there as well
+	# and no more
+	sleep($expected ? 0.3 : 3);
 	$woken = $controller->query_safe("SELECT count(*) $waiting 'Lock'");
 	$controller->query_safe('SELECT pg_advisory_unlock(42)');
 	# who waits goes on, and is to find something
 	$controller->query_safe("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CALL queue_wait%'");
 	$_->quit foreach @waiters;
-	return $woken;
+	is($woken, $expected, $name);
+	return;
 }
 
 sub wakes
@@ -73,7 +76,7 @@ sub wakes
 	my ($name, $queue, $sql) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
-	is(woken($sql, waiter($queue)), 1, $name);
+	woken($name, 1, $sql, waiter($queue));
 	return;
 }
 
@@ -105,15 +108,15 @@ $controller->query_safe(q(SELECT queue_pause('paused'), queue_enqueue('paused'))
 wakes('a queue that is resumed', 'paused', q(BEGIN; SELECT queue_resume('paused'); SELECT queue_claim('paused', lease => '1 day'); COMMIT));
 
 wakes('a queue that is new', 'new', q(BEGIN; SELECT queue_create('new'), queue_enqueue('new'); SELECT queue_claim('new', lease => '1 day'); COMMIT));
-is( woken("SELECT 1", waiter('q')), 0, 'and nothing wakes nobody');
-is( woken(q(BEGIN; SELECT queue_enqueue('other'); SELECT queue_claim('other', lease => '1 day'); COMMIT), waiter('q')),
-	0, 'nor does a job of another name');
+woken('and nothing wakes nobody', 0, 'SELECT 1', waiter('q'));
+woken('nor does a job of another name', 0,
+	q(BEGIN; SELECT queue_enqueue('other'); SELECT queue_claim('other', lease => '1 day'); COMMIT), waiter('q'));
 
 # one job, and sessions of both kinds: whoever came first
 my $both = sub { return (waiter('q'), waiter('q', $tenants[1]), waiter('q'), waiter('q', $tenants[1]), waiter('q', $tenants[0])) };
-is(woken("BEGIN; $insert; $claim; COMMIT", $both->()), 1, 'a job wakes one of both kinds');
-is(woken("BEGIN; SELECT queue_enqueue('q'); $claim; COMMIT", $both->()), 1, 'so does an enqueue');
-is(woken("BEGIN; $insert; $insert; $insert; $claim FROM generate_series(1, 3); COMMIT", $both->()), 3, 'three jobs wake three');
+woken('a job wakes one of both kinds', 1, "BEGIN; $insert; $claim; COMMIT", $both->());
+woken('so does an enqueue', 1, "BEGIN; SELECT queue_enqueue('q'); $claim; COMMIT", $both->());
+woken('three jobs wake three', 3, "BEGIN; $insert; $insert; $insert; $claim FROM generate_series(1, 3); COMMIT", $both->());
 
 $controller->quit;
 $node->stop;

@@ -9,6 +9,7 @@ use utf8;
 use File::Basename;
 use lib dirname(__FILE__);
 use Html;
+use List::Util qw(sum);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -219,7 +220,7 @@ query("INSERT INTO tenants (id) SELECT ('00000000-0000-4000-8000-0001' || lpad(t
 ($page, $html) = report('postgres', '');
 cmp_ok(length $page, '<', 200_000, 'few bytes for 1,000 tenants');
 is((rows_of($html, 'tenants'))[-1][0], '987 other tenants', 'the rest of them in a row');
-is((rows_of($html, 'tenants'))[-1][1], '9,870', 'with all that waits');
+is(sum(map { $_->[1] =~ tr/,//dr } rows_of($html, 'tenants')), 10_000 + 1 + keys %shown, 'and all that waits, in one row or another');
 
 # It works without shared memory, and in other encodings.
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
