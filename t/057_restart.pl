@@ -8,6 +8,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Recovery;
 use Steps;
 use Test::More;
 
@@ -51,7 +52,7 @@ query("BEGIN; @{[claim($prepared, 20)]}; PREPARE TRANSACTION 'p'");
 stop_at($other, 'claimed', claim($claimed, 20));
 is_empty($claimed, 'all are claimed by a transaction');
 kill('KILL', query("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"));
-$node->poll_query_until('postgres', 'SELECT claims = 0 FROM queue_cache')
+poll_through_crash($node, 'postgres', 'SELECT claims = 0 FROM queue_cache')
   or die 'the server did not start again';
 begin_sessions();
 is_claimed($claimed, '1', 'a claim that was killed');

@@ -5,8 +5,11 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Recovery;
 use Test::More;
 
 my $tenant = '01890000-0000-7000-8000-000000000001';
@@ -104,7 +107,7 @@ ok($now->poll_query_until('postgres', "SELECT next_permit_in = '0' FROM queue_ra
 like($permits[0] = permit('s'), qr/^\d+$/, 'and then given');
 my $killed = $now->background_psql('postgres', on_error_stop => 0);
 kill 'KILL', $killed->query_safe('SELECT pg_backend_pid()');
-$node->poll_query_until('postgres', "SELECT permits_out = 0 FROM queue_rate_peek('s')")
+poll_through_crash($node, 'postgres', "SELECT permits_out = 0 FROM queue_rate_peek('s')")
   or die 'the server did not start again';
 like(permit('s'), qr/^wait 1$/, 'after a crash');
 

@@ -13,6 +13,7 @@ use Faults;
 use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Recovery;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -91,7 +92,7 @@ sub run
 run();
 my $session = $node->background_psql('postgres', on_error_stop => 0);
 kill 'KILL', $session->query_safe('SELECT pg_backend_pid()');
-$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not start again';
+poll_through_crash($node, 'postgres', 'SELECT true') or die 'the server did not start again';
 run();
 kill_server($node);
 $node->start;

@@ -58,7 +58,8 @@ sub connects
 {
 	my ($stdout, $stderr);
 
-	return $pooled->psql('postgres', 'SELECT 1', extra_params => [ '-U', 'pooler' ], stdout => \$stdout, stderr => \$stderr) == 0;
+	# (psql may be gone before it reads anything)
+	return $pooled->psql('postgres', '', extra_params => [ '-U', 'pooler', '-c', 'SELECT 1' ], stdout => \$stdout, stderr => \$stderr) == 0;
 }
 
 foreach (1 .. $PostgreSQL::Test::Utils::timeout_default * 10)

@@ -4,8 +4,11 @@
 use strict;
 use warnings;
 
+use FindBin;
+use lib $FindBin::RealBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Recovery;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -150,7 +153,7 @@ isnt($node->safe_psql('three', 'SELECT queue_worker_start()'), '', 'it can be st
 
 # a crash
 kill('KILL', pid('three'));
-ok($node->poll_query_until('postgres', "SELECT count(*) = 3 FROM pg_stat_activity WHERE backend_type = 'queue_service worker'"), 'all come again after kill -9');
+ok(poll_through_crash($node, 'postgres', "SELECT count(*) = 3 FROM pg_stat_activity WHERE backend_type = 'queue_service worker'"), 'all come again after kill -9');
 is_done('DROP DATABASE three WITH (FORCE)', 'DROP DATABASE WITH (FORCE) of one that was not listed');
 ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'queue_service launcher'"), 'whose launcher goes');
 unlike(slurp_file($node->logfile), qr/FATAL: .*database .* does not exist/, 'nobody connects to what is not there');

@@ -9,6 +9,7 @@ use lib $FindBin::RealBin;
 use Faults;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Recovery;
 use Steps;
 use Test::More;
 use Time::HiRes qw(time);
@@ -44,7 +45,7 @@ sub kill_session
 	my $pid = query("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
 
 	kill('KILL', $pid);
-	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid")
+	poll_through_crash($node, 'postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid")
 	  or die 'the server did not start again';
 	begin_sessions();
 	return;

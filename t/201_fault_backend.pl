@@ -10,6 +10,7 @@ use lib $FindBin::RealBin;
 use Faults;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Recovery;
 use Test::More;
 
 my $kills = times_of('FAULT_KILLS', 3);
@@ -49,7 +50,7 @@ foreach my $n (1 .. ($kills < 10 ? $kills : 10))
 	cmp_ok($at, '<', $until + 1_000_000 * $back, "lease $n: and soon after") if $n > 1;
 	$until = $ends;
 	kill 'KILL', $pid;
-	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid");
+	poll_through_crash($node, 'postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid");
 	$worker->{run}->kill_kill;
 }
 $node->stop;
