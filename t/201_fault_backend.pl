@@ -50,7 +50,8 @@ foreach my $n (1 .. ($kills < 10 ? $kills : 10))
 	cmp_ok($at, '<', $until + 1_000_000 * $back, "lease $n: and soon after") if $n > 1;
 	$until = $ends;
 	kill 'KILL', $pid;
-	poll_through_crash($node, 'postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid");
+	poll_through_crash($node, 'postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid")
+	  or die 'the server did not start again';
 	$worker->{run}->kill_kill;
 }
 $node->stop;
