@@ -322,7 +322,7 @@ begin(Client *client)
 	PQclear(client_query(client, "BEGIN ISOLATION LEVEL %s",
 						 level < read_committed ? "READ COMMITTED" : levels[level % 2]));
 	client->in_block = true;
-	if (!client->calm && chance(client, 4))
+	if (!client->failed && !client->calm && chance(client, 4))
 		PQclear(client_query(client, "SET LOCAL statement_timeout = %d",
 							 1 + pick(client, 15)));
 }
